@@ -1,0 +1,11 @@
+"""The root of every error that a user can cause or cure; each room derives one type from it."""
+
+
+class SdbuildError(Exception):
+    """A failure with a message for people: what happened, where, and what to do next.
+
+    Attributes:
+        exit_status: the process exit status that the command line uses for this error.
+    """
+
+    exit_status: int = 1
