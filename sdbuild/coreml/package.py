@@ -182,7 +182,7 @@ class WeightFileWriter:
         return offset
 
     def copy(self, source: WeightFile, offset: int) -> int:
-        """Append the blob at `offset` of another weight file, copied by the kernel where it can; gives the new offset."""
+        """Append the blob at `offset` of another weight file, copied by the kernel where it can."""
         blob = source.blob(offset)
         new = self._begin(blob.type, blob.size, blob.padding_bits)
         self._file.flush()
