@@ -1,0 +1,252 @@
+"""Names and shapes of every tensor of a diffusers or transformers model, derived from its configuration alone.
+
+The tiny checkpoints are made without torch, so that making one is quick and its bytes do not depend on the installed
+versions; tests load them with the real classes and demand that not a single name or shape differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from sdbuild.models.tiny.weights import Shape
+
+Shapes = dict[str, Shape]
+Config = Mapping[str, Any]
+
+
+def _join(prefix: str, parts: Mapping[str, Shapes]) -> Shapes:
+    return {f"{prefix}{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
+
+
+def _linear(inputs: int, outputs: int, *, bias: bool = True) -> Shapes:
+    return {"weight": (outputs, inputs)} | ({"bias": (outputs,)} if bias else {})
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3) -> Shapes:
+    return {"weight": (outputs, inputs, kernel, kernel), "bias": (outputs,)}
+
+
+def _norm(channels: int) -> Shapes:
+    return {"weight": (channels,), "bias": (channels,)}
+
+
+def _listed(items: Iterable[Shapes], name: str) -> dict[str, Shapes]:
+    return {f"{name}.{index}": shapes for index, shapes in enumerate(items)}
+
+
+def _per_block(value: Any, blocks: int) -> list[int]:
+    return list(value) if isinstance(value, list) else [value] * blocks
+
+
+# Blocks
+
+
+def _resnet(inputs: int, outputs: int, time: int | None = None) -> Shapes:
+    parts = {
+        "norm1": _norm(inputs),
+        "conv1": _conv(inputs, outputs),
+        "norm2": _norm(outputs),
+        "conv2": _conv(outputs, outputs),
+    }
+    if time is not None:
+        parts["time_emb_proj"] = _linear(time, outputs)
+    if inputs != outputs:
+        parts["conv_shortcut"] = _conv(inputs, outputs, 1)
+    return _join("", parts)
+
+
+def _attention(channels: int, context: int) -> Shapes:
+    return _join(
+        "",
+        {
+            "to_q": _linear(channels, channels, bias=False),
+            "to_k": _linear(context, channels, bias=False),
+            "to_v": _linear(context, channels, bias=False),
+            "to_out.0": _linear(channels, channels),
+        },
+    )
+
+
+def _transformer(channels: int, context: int, depth: int, *, linear: bool) -> Shapes:
+    block = _join(
+        "",
+        {
+            "norm1": _norm(channels),
+            "attn1": _attention(channels, channels),
+            "norm2": _norm(channels),
+            "attn2": _attention(channels, context),
+            "norm3": _norm(channels),
+            "ff.net.0.proj": _linear(channels, 8 * channels),
+            "ff.net.2": _linear(4 * channels, channels),
+        },
+    )
+    projection = _linear(channels, channels) if linear else _conv(channels, channels, 1)
+    parts = {"norm": _norm(channels), "proj_in": projection, "proj_out": projection}
+    return _join("", parts | _listed([block] * depth, "transformer_blocks"))
+
+
+# UNet and ControlNet
+
+
+def _unet_down(config: Config) -> Shapes:
+    """conv_in, the embeddings, down_blocks and mid_block: what a UNet and its ControlNet have in common."""
+    channels: list[int] = config["block_out_channels"]
+    context, linear = config["cross_attention_dim"], bool(config.get("use_linear_projection", False))
+    depths = _per_block(config.get("transformer_layers_per_block", 1), len(channels))
+    time = 4 * channels[0]
+    parts = {
+        "conv_in": _conv(config["in_channels"], channels[0]),
+        "time_embedding.linear_1": _linear(channels[0], time),
+        "time_embedding.linear_2": _linear(time, time),
+    }
+    if config.get("addition_embed_type") == "text_time":
+        parts["add_embedding.linear_1"] = _linear(config["projection_class_embeddings_input_dim"], time)
+        parts["add_embedding.linear_2"] = _linear(time, time)
+    inputs = channels[0]
+    for index, (kind, width) in enumerate(zip(config["down_block_types"], channels, strict=True)):
+        block = f"down_blocks.{index}."
+        for layer in range(config["layers_per_block"]):
+            parts[f"{block}resnets.{layer}"] = _resnet(inputs if layer == 0 else width, width, time)
+            if "CrossAttn" in kind:
+                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depths[index], linear=linear)
+        if index < len(channels) - 1:
+            parts[f"{block}downsamplers.0.conv"] = _conv(width, width)
+        inputs = width
+    parts |= {f"mid_block.resnets.{index}": _resnet(inputs, inputs, time) for index in (0, 1)}
+    parts["mid_block.attentions.0"] = _transformer(inputs, context, depths[-1], linear=linear)
+    return _join("", parts)
+
+
+def unet(config: Config) -> Shapes:
+    """UNet2DConditionModel."""
+    channels: list[int] = config["block_out_channels"][::-1]
+    context, linear = config["cross_attention_dim"], bool(config.get("use_linear_projection", False))
+    depths = _per_block(config.get("transformer_layers_per_block", 1), len(channels))[::-1]
+    time, last = 4 * channels[-1], len(channels) - 1
+    parts = {}
+    previous = channels[0]
+    for index, (kind, width) in enumerate(zip(config["up_block_types"], channels, strict=True)):
+        block = f"up_blocks.{index}."
+        layers = config["layers_per_block"] + 1
+        for layer in range(layers):
+            skip = channels[min(index + 1, last)] if layer == layers - 1 else width
+            inputs = (previous if layer == 0 else width) + skip
+            parts[f"{block}resnets.{layer}"] = _resnet(inputs, width, time)
+            if "CrossAttn" in kind:
+                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depths[index], linear=linear)
+        if index < last:
+            parts[f"{block}upsamplers.0.conv"] = _conv(width, width)
+        previous = width
+    parts |= {"conv_norm_out": _norm(previous), "conv_out": _conv(previous, config["out_channels"])}
+    return _unet_down(config) | _join("", parts)
+
+
+def controlnet(config: Config) -> Shapes:
+    """ControlNetModel: the UNet's first half, the condition's embedding and one 1×1 convolution for each residual."""
+    channels: list[int] = config["block_out_channels"]
+    condition: list[int] = config["conditioning_embedding_out_channels"]
+    embedding = "controlnet_cond_embedding."
+    parts = {f"{embedding}conv_in": _conv(3, condition[0]), f"{embedding}conv_out": _conv(condition[-1], channels[0])}
+    for index, (inputs, outputs) in enumerate(pairwise(condition)):
+        parts[f"{embedding}blocks.{2 * index}"] = _conv(inputs, inputs)
+        parts[f"{embedding}blocks.{2 * index + 1}"] = _conv(inputs, outputs)
+    residuals = [channels[0]]
+    for index, width in enumerate(channels):
+        residuals += [width] * (config["layers_per_block"] + (index < len(channels) - 1))
+    parts |= _listed([_conv(width, width, 1) for width in residuals], "controlnet_down_blocks")
+    parts["controlnet_mid_block"] = _conv(channels[-1], channels[-1], 1)
+    return _unet_down(config) | _join("", parts)
+
+
+# VAE
+
+
+def _vae_mid(channels: int) -> dict[str, Shapes]:
+    linear = _linear(channels, channels)
+    attention = {"group_norm": _norm(channels), "to_q": linear, "to_k": linear, "to_v": linear, "to_out.0": linear}
+    resnet = _resnet(channels, channels)
+    return {"resnets.0": resnet, "resnets.1": resnet, "attentions.0": _join("", attention)}
+
+
+def vae(config: Config) -> Shapes:
+    """AutoencoderKL."""
+    channels: list[int] = config["block_out_channels"]
+    latent, layers = config["latent_channels"], config["layers_per_block"]
+    parts = {
+        "encoder.conv_in": _conv(config["in_channels"], channels[0]),
+        "encoder.conv_norm_out": _norm(channels[-1]),
+        "encoder.conv_out": _conv(channels[-1], 2 * latent),
+        "quant_conv": _conv(2 * latent, 2 * latent, 1),
+        "post_quant_conv": _conv(latent, latent, 1),
+        "decoder.conv_in": _conv(latent, channels[-1]),
+        "decoder.conv_norm_out": _norm(channels[0]),
+        "decoder.conv_out": _conv(channels[0], config["out_channels"]),
+    }
+    for half, blocks, sampler, widths, count in (
+        ("encoder", "down_blocks", "downsamplers", channels, layers),
+        ("decoder", "up_blocks", "upsamplers", channels[::-1], layers + 1),
+    ):
+        inputs = widths[0]
+        for index, width in enumerate(widths):
+            for layer in range(count):
+                parts[f"{half}.{blocks}.{index}.resnets.{layer}"] = _resnet(inputs if layer == 0 else width, width)
+            if index < len(widths) - 1:
+                parts[f"{half}.{blocks}.{index}.{sampler}.0.conv"] = _conv(width, width)
+            inputs = width
+        parts |= {f"{half}.mid_block.{name}": shapes for name, shapes in _vae_mid(channels[-1]).items()}
+    return _join("", parts)
+
+
+# CLIP
+
+
+def _clip_layers(config: Config) -> dict[str, Shapes]:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    square = _linear(width, width)
+    attention = {f"self_attn.{name}_proj": square for name in ("k", "v", "q", "out")}
+    rest = {
+        "layer_norm1": _norm(width),
+        "layer_norm2": _norm(width),
+        "mlp.fc1": _linear(width, inner),
+        "mlp.fc2": _linear(inner, width),
+    }
+    return _listed([_join("", attention | rest)] * config["num_hidden_layers"], "encoder.layers")
+
+
+def clip_text(config: Config) -> Shapes:
+    """CLIPTextModel or, as the configuration's architecture says, CLIPTextModelWithProjection."""
+    width, positions = config["hidden_size"], config["max_position_embeddings"]
+    parts: dict[str, Shapes] = {
+        "embeddings.token_embedding": {"weight": (config["vocab_size"], width)},
+        "embeddings.position_embedding": {"weight": (positions, width)},
+        "final_layer_norm": _norm(width),
+    }
+    shapes = _join("text_model.", parts | _clip_layers(config))
+    if config["architectures"] == ["CLIPTextModelWithProjection"]:
+        return shapes | {"text_projection.weight": (config["projection_dim"], width)}
+    # Checkpoints of 2022 hold this buffer, which today's classes no longer have.
+    return shapes | {"text_model.embeddings.position_ids": (1, positions)}
+
+
+def safety_checker(config: Config) -> Shapes:
+    """StableDiffusionSafetyChecker: CLIP's vision tower and the embeddings of 17 concepts and 3 special ones."""
+    vision: Config = config["vision_config"]
+    width, patch, projection = vision["hidden_size"], vision["patch_size"], config["projection_dim"]
+    positions = (vision["image_size"] // patch) ** 2 + 1
+    parts: dict[str, Shapes] = {
+        "embeddings.patch_embedding": {"weight": (width, 3, patch, patch)},
+        "embeddings.position_embedding": {"weight": (positions, width)},
+        "pre_layrnorm": _norm(width),
+        "post_layernorm": _norm(width),
+    }
+    return _join("vision_model.vision_model.", parts | _clip_layers(vision)) | {
+        "vision_model.vision_model.embeddings.class_embedding": (width,),
+        "vision_model.vision_model.embeddings.position_ids": (1, positions),
+        "visual_projection.weight": (projection, width),
+        "concept_embeds": (17, projection),
+        "concept_embeds_weights": (17,),
+        "special_care_embeds": (3, projection),
+        "special_care_embeds_weights": (3,),
+    }
