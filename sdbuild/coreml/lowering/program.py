@@ -1,0 +1,98 @@
+"""From a MIL program to the messages of a package, with its weights streamed into the weight file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdbuild.coreml.lowering.deferred import DeferredArray
+from sdbuild.coreml.lowering.errors import ConversionError
+from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, WeightFileWriter
+
+_BLOB_TYPES = {
+    "float16": BlobType.FLOAT16,
+    "float32": BlobType.FLOAT32,
+    "uint8": BlobType.UINT8,
+    "int8": BlobType.INT8,
+    "uint16": BlobType.UINT16,
+    "int16": BlobType.INT16,
+    "uint32": BlobType.UINT32,
+    "int32": BlobType.INT32,
+}
+
+
+def to_model(program: Any, weights: Path, deployment_target: str, written: Callable[[int], None]) -> Any:
+    """Serialise a program; large constants go to the file `weights`.
+
+    Args:
+        program: a MIL `Program` after all passes.
+        weights: the weight file to create.
+        deployment_target: the opset, e.g. ``iOS16``.
+        written: called with the bytes of each weight as it is done.
+
+    Returns:
+        A `Model` message with the program and the interface.
+    """
+    import coremltools as ct
+    from coremltools.converters.mil.backend.mil import load as backend
+
+    version = ct.target[deployment_target].value
+
+    class Exporter(backend.MILProtoExporter):  # type: ignore[misc]
+        """coremltools' exporter with another way of storing constants."""
+
+        def create_file_value(self, var: Any) -> Any:
+            value = self.weight_id_to_file_value.get(var.name)
+            if value is None:
+                value = self.weight_id_to_file_value[var.name] = self._store(var)
+            return value
+
+        def _store(self, var: Any) -> Any:
+            offset = _write(writer, var.val)
+            written(var.val.nbytes)
+            return backend.create_file_value_tensor(
+                file_name=WEIGHTS_REFERENCE,
+                offset=offset,
+                dim=var.val.shape,
+                data_type=backend.types_to_proto_primitive(var.sym_type.get_primitive()),
+            )
+
+        def get_milproto_value(self, var: Any) -> Any:
+            if isinstance(var.val, np.ndarray) and not isinstance(var.val, DeferredArray):
+                _refuse_lost_values(var)
+            return super().get_milproto_value(var)
+
+    with WeightFileWriter(weights) as writer:
+        exporter = Exporter(prog=program, weights_dir=str(weights.parent), specification_version=version)
+        message = exporter.export()
+    return backend.CoreMLProtoExporter(
+        program,
+        message,
+        None,
+        None,
+        classifier_config=None,
+        convert_to="mlprogram",
+        convert_from="pytorch",
+        specification_version=version,
+    ).export(version)
+
+
+def _write(writer: WeightFileWriter, array: Any) -> int:
+    kind = _BLOB_TYPES[array.dtype.name]
+    if not isinstance(array, DeferredArray):
+        return writer.add(np.ascontiguousarray(array), kind, array.nbytes)
+    expression = array.source
+    offset = writer.add(expression.pieces(), kind, array.nbytes)
+    expression.weight.done()
+    return offset
+
+
+def _refuse_lost_values(var: Any) -> None:
+    """A deferred constant that some code copied behind our back shows as NaN; real constants hold none."""
+    if var.val.dtype.kind == "f" and np.isnan(var.val).any():
+        raise ConversionError(
+            f"the constant {var.name} holds NaN: its values were lost on the way or never were numbers"
+        )
