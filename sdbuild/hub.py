@@ -1,0 +1,222 @@
+"""Access to the Hugging Face Hub: what a repository holds at a revision, and its files, downloaded once and checked.
+
+The client library does the transfers (resumable, into the user's Hub cache); this module adds what a build needs on
+top: one request for the file list, content hashes compared (over plain HTTP the client compares sizes only), patience
+with an overloaded server, and errors that say what to do. ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_CACHE`` and
+``HF_HUB_OFFLINE`` mean what they mean to the client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdbuild.hub_errors import HubError, explain, is_offline, is_transient
+
+Progress = Callable[[float, str], None]
+
+_WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a transient failure
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository: its size in bytes and its hash, as far as they are known.
+
+    Attributes:
+        name: the path in the repository.
+        size: bytes, or None when the list was read from the cache.
+        sha256: the content's hash, for files in large-file storage.
+        git_sha1: git's blob hash, for the others.
+    """
+
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit.
+
+    Attributes:
+        name: ``owner/name``.
+        commit: the full commit hash that the asked revision resolved to.
+        files: every file at that commit; of an unreachable Hub, the ones that the cache holds.
+        offline: the list comes from the cache because the Hub could not be reached.
+    """
+
+    name: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+    offline: bool = False
+
+
+class Hub:
+    """One Hub and one cache.
+
+    Args:
+        endpoint: the Hub's address; by default ``HF_ENDPOINT``, else huggingface.co.
+        cache: the cache directory; by default ``HF_HUB_CACHE``, else the client's own.
+        waits: seconds to wait before each retry.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, cache: Path | None = None, waits: tuple[float, ...] = _WAITS
+    ) -> None:
+        self.endpoint = endpoint or os.environ.get("HF_ENDPOINT")
+        environment = os.environ.get("HF_HUB_CACHE")
+        self.cache = cache or (Path(environment).expanduser() if environment else None)
+        self.waits = waits
+
+    def repository(self, name: str, revision: str | None = None) -> Repository:
+        """Read what `name` holds at `revision` (a commit, branch or tag; the default branch when None).
+
+        A Hub that cannot be reached is no failure while the cache holds a snapshot of the revision.
+
+        Raises:
+            HubError: there is no such repository or revision, access is refused, or the Hub cannot be reached.
+        """
+        from huggingface_hub import HfApi
+
+        def ask() -> Any:
+            return HfApi(endpoint=self.endpoint).model_info(name, revision=revision, files_metadata=True)
+
+        where = f"{name}@{revision}" if revision else name
+        try:
+            info = self._patiently(ask, where)
+        except HubError as error:
+            cached = self._cached(name, revision or "main") if error.offline else None
+            if cached is None:
+                raise
+            return cached
+        files = (
+            RemoteFile(item.rfilename, item.size, item.lfs.sha256 if item.lfs else None, item.blob_id)
+            for item in info.siblings
+        )
+        return Repository(name, info.sha, tuple(sorted(files, key=lambda file: file.name)))
+
+    def download(self, repository: Repository, names: Iterable[str], progress: Progress) -> dict[str, Path]:
+        """Bring files into the cache and return where each lies, by its name.
+
+        An interrupted transfer is resumed, in this call or the next one; a file that is there already costs nothing.
+
+        Raises:
+            HubError: a transfer failed for good, or a file's bytes are not the ones the Hub declared.
+        """
+        known = {file.name: file for file in repository.files}
+        files = [known[name] for name in names]
+        total = sum(file.size or 0 for file in files) or 1
+        done = 0
+        paths: dict[str, Path] = {}
+        for file in files:
+
+            def report(partial: int, file: RemoteFile = file, before: int = done) -> None:
+                amount = min(partial, file.size or 0)
+                progress(
+                    (before + amount) / total, f"{file.name}: {amount / 1e6:.0f} of {(file.size or 0) / 1e6:.0f} MB"
+                )
+
+            paths[file.name] = self._download(repository, file, report)
+            done += file.size or 0
+            report(file.size or 0, before=done - (file.size or 0))
+        return paths
+
+    def _download(self, repository: Repository, file: RemoteFile, report: Callable[[int], None]) -> Path:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+
+        def transfer() -> Path:
+            arguments: dict[str, Any] = {"revision": repository.commit, "endpoint": self.endpoint}
+            if repository.offline:
+                arguments["local_files_only"] = True
+            return Path(hf_hub_download(repository.name, file.name, cache_dir=self.cache, **arguments))
+
+        where = f"{repository.name}@{repository.commit[:12]}, {file.name}"
+        path = self._watched(lambda: self._patiently(transfer, where), self._folder(repository.name), report)
+        if not _is_intact(path, file):
+            # The next attempt must not resume from, nor trust, what is wrong.
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise HubError(
+                f"{where}: the downloaded file's hash is not the one that the Hub declares. It was removed from the "
+                "cache; run again, and look at proxies and disks if it happens again."
+            )
+        return path
+
+    def _watched(self, work: Callable[[], Path], folder: Path, report: Callable[[int], None]) -> Path:
+        """Run `work` in a thread and report, each second, how many bytes of its unfinished file are there."""
+        started = time.time()
+        with ThreadPoolExecutor(1, "download") as pool:
+            future = pool.submit(work)
+            while True:
+                try:
+                    return future.result(timeout=1)
+                except NotYetError:
+                    if future.done():  # a time-out of the transfer itself, not of the waiting
+                        raise
+                    report(_unfinished_bytes(folder / "blobs", started))
+
+    def _patiently(self, work: Callable[[], Any], where: str) -> Any:
+        """Call `work`, again after a while when the failure is one that passes."""
+        for wait in (*self.waits, None):
+            try:
+                return work()
+            except Exception as error:
+                if wait is None or is_offline(error) or not is_transient(error):
+                    raise explain(error, where) from error
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _folder(self, name: str) -> Path:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return (self.cache or Path(HF_HUB_CACHE)) / ("models--" + name.replace("/", "--"))
+
+    def _cached(self, name: str, revision: str) -> Repository | None:
+        folder = self._folder(name)
+        reference = folder / "refs" / revision
+        if _COMMIT.fullmatch(revision):
+            commit = revision
+        elif reference.is_file():
+            commit = reference.read_text().strip()
+        else:
+            return None
+        snapshot = folder / "snapshots" / commit
+        files = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
+        return Repository(name, commit, tuple(map(RemoteFile, files)), offline=True) if files else None
+
+
+def _unfinished_bytes(blobs: Path, since: float) -> int:
+    sizes = [0]
+    for path in blobs.glob("*.incomplete") if blobs.is_dir() else ():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # finished and renamed meanwhile
+            continue
+        if status.st_mtime >= since - 1:
+            sizes.append(status.st_size)
+    return max(sizes)
+
+
+def _is_intact(path: Path, file: RemoteFile) -> bool:
+    """Whether the file's content has the declared hash; True when none was declared."""
+    with path.open("rb") as stream:
+        if file.sha256 is not None:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+        if file.git_sha1 is not None and file.size is not None:
+            digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+            digest.update(stream.read())
+            return digest.hexdigest() == file.git_sha1
+    return True

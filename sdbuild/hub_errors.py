@@ -1,0 +1,115 @@
+"""What went wrong with the Hub, in words that say what to do next."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from sdbuild.errors import SdbuildError
+
+_TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class HubError(SdbuildError):
+    """The Hub did not give what was asked for.
+
+    Attributes:
+        offline: the Hub could not be reached at all.
+    """
+
+    def __init__(self, message: str, *, offline: bool = False) -> None:
+        super().__init__(message)
+        self.offline = offline
+
+
+def is_offline(error: BaseException) -> bool:
+    """Whether the Hub could not be reached, or must not be (``HF_HUB_OFFLINE``)."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    names = {"ConnectError", "ConnectTimeout", "ProxyError"}
+    return any(isinstance(cause, OfflineModeIsEnabled) or type(cause).__name__ in names for cause in _causes(error))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed after a while."""
+    status = _status(error)
+    if status is not None:
+        return status in _TRANSIENT_STATUS
+    # The transport's own failures (connection reset, time-out), and the client's size check, which is a bare OSError.
+    from huggingface_hub.errors import HTTPError
+
+    causes = list(_causes(error))
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
+        return False
+    return any(isinstance(cause, HTTPError) or "Consistency check failed" in str(cause) for cause in causes)
+
+
+def explain(error: BaseException, where: str) -> HubError:
+    """Turn an error of the client into one for people; `where` is ``owner/name@revision[, file]``."""
+    from huggingface_hub import errors
+
+    repository = where.partition("@")[0].partition(",")[0]
+    page = f"https://huggingface.co/{repository}"
+    causes = list(_causes(error))
+    status = _status(error)
+
+    def caused_by(kind: type[BaseException]) -> bool:
+        return any(isinstance(cause, kind) for cause in causes)
+
+    if is_offline(error):
+        return HubError(
+            f"{where}: the Hub cannot be reached, and the cache does not hold what is needed. Connect to the network "
+            "(or unset HF_HUB_OFFLINE), or give a local checkpoint with source=DIR.",
+            offline=True,
+        )
+    if caused_by(errors.GatedRepoError):
+        return HubError(
+            f"{where}: the repository is gated (HTTP {status}). Accept its conditions at {page} while logged in, then "
+            "give a token of that account in HF_TOKEN (or run `hf auth login`)."
+        )
+    if caused_by(errors.DisabledRepoError):
+        return HubError(f"{where}: the Hub has disabled access to this repository. Choose another model version.")
+    if caused_by(errors.RevisionNotFoundError):
+        return HubError(f"{where}: there is no such revision. The repository's commits are at {page}/commits.")
+    if caused_by(errors.RepositoryNotFoundError):
+        return HubError(
+            f"{where}: there is no such repository, or it is private (HTTP {status}). Check the spelling of "
+            "model.version; for a private repository give a token in HF_TOKEN (or run `hf auth login`)."
+        )
+    if caused_by(errors.EntryNotFoundError) and status == 404:
+        return HubError(f"{where}: the file is not in the repository at this revision. See {page}/tree.")
+    if caused_by(errors.HFValidationError):
+        return HubError(f"{where}: this is no name of a repository; write owner/name, or a path that starts with ./")
+    return HubError(f"{where}: {_advice(status, error)}")
+
+
+def _advice(status: int | None, error: BaseException) -> str:
+    match status:
+        case 401:
+            return "the Hub does not accept the token (HTTP 401). Renew the one in HF_TOKEN, or run `hf auth login`."
+        case 403:
+            return "the token may not read this repository (HTTP 403). Give it read access, or use another in HF_TOKEN."
+        case 429:
+            return "too many requests (HTTP 429). Wait some minutes and run again; with HF_TOKEN the limits are higher."
+        case int() if status >= 500:
+            return f"the Hub has a problem (HTTP {status}). Run again later; what was transferred is kept."
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in _causes(error)):
+        return "the disk of the Hub cache is full. Free space, or point HF_HUB_CACHE at another disk; then run again."
+    detail = " ".join(str(error).split())
+    return f"the transfer failed ({type(error).__name__}: {detail}). Run again; what was transferred is kept."
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from: the client wraps a failed request in 'not found in the cache'."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    for cause in _causes(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+    return None

@@ -1,0 +1,103 @@
+"""The source stage: one component's files of a checkpoint, from the Hub, from a directory or generated.
+
+Parameters: ``version`` (``owner/name``, a path, or ``builtin:NAME``), ``revision`` (of a Hub repository, or null) and
+``component``, a key of `sdbuild.stages.checkpoint_files.COMPONENT_FOLDERS`. The result is rooted at the component's
+folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.errors import SdbuildError
+from sdbuild.hub import Hub
+from sdbuild.stages import Stage
+from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS, CheckpointFilesError, select_files
+
+STAGE = Stage(
+    name="source",
+    version=1,
+    modules=("sdbuild.hub", "sdbuild.stages.checkpoint_files", "sdbuild.models.tiny"),
+)
+
+Progress = Callable[[float, str], None]
+
+BUILTIN = "builtin:"
+
+
+class SourceError(SdbuildError):
+    """A checkpoint's files could not be brought together."""
+
+
+def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Progress) -> None:
+    """Fill `out` with the files of one component.
+
+    Raises:
+        SourceError: there is no such directory, or a component's files are missing.
+        HubError: the Hub did not give what was asked for.
+    """
+    version, component = params["version"], params["component"]
+    if version.startswith(BUILTIN):
+        _generate(version.removeprefix(BUILTIN), component, out)
+    elif version.startswith((".", "/", "~")):
+        _take(Path(version).expanduser(), component, out)
+    else:
+        _download(version, params.get("revision"), component, out, progress)
+    progress(1.0, f"{component} of {version}")
+
+
+def _generate(name: str, component: str, out: Path) -> None:
+    from sdbuild.models import tiny
+
+    folders = None if component == "index" else [COMPONENT_FOLDERS[component]]
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        checkpoint = Path(temporary)
+        tiny.generate(name, checkpoint, folders)
+        files = _select(f"{BUILTIN}{name}", component, _listing(checkpoint))
+        for target, source in files.items():
+            _place(checkpoint / source, out / target)
+
+
+def _take(checkpoint: Path, component: str, out: Path) -> None:
+    if not checkpoint.is_dir():
+        raise SourceError(f"{checkpoint}: no such directory; model.version must be a checkpoint in diffusers layout.")
+    for target, source in _select(str(checkpoint), component, _listing(checkpoint)).items():
+        _place(checkpoint / source, out / target)
+
+
+def _download(version: str, revision: str | None, component: str, out: Path, progress: Progress) -> None:
+    hub = Hub()
+    repository = hub.repository(version, revision)
+    where = f"{version}@{repository.commit[:12]}"
+    if repository.offline:
+        where += " (the part of it in the Hub cache; the Hub cannot be reached)"
+        progress(0.0, f"the Hub cannot be reached: using its cache for {version}")
+    files = _select(where, component, [file.name for file in repository.files])
+    paths = hub.download(repository, files.values(), progress)
+    for target, source in files.items():
+        _place(paths[source], out / target)
+
+
+def _select(where: str, component: str, names: list[str]) -> dict[str, str]:
+    try:
+        return select_files(component, names)
+    except CheckpointFilesError as error:
+        raise SourceError(f"{where}: {error}") from error
+
+
+def _listing(checkpoint: Path) -> list[str]:
+    return sorted(path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
+
+
+def _place(source: Path, target: Path) -> None:
+    """Put a file where it belongs, without copying its bytes where the file system can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

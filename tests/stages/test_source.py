@@ -1,0 +1,183 @@
+"""The source stage: the least files that are enough, through the real Hub client, with every failure explained."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbuild.hub import Hub
+from sdbuild.hub_errors import HubError
+from sdbuild.models import tiny
+from sdbuild.stages import source
+
+from .hub_server import COMMIT, FakeHub
+
+WEIGHTS = bytes(range(256)) * 4000
+FILES = {
+    "README.md": b"---\nlicense: openrail\n---\n",
+    "model_index.json": b"{}",
+    "unet/config.json": b'{"in_channels": 4}',
+    "unet/diffusion_pytorch_model.safetensors": WEIGHTS,
+    "unet/diffusion_pytorch_model.bin": b"pickle",
+    "vae/config.json": b"{}",
+    "vae/diffusion_pytorch_model.safetensors": b"vae",
+    "sd-whole.safetensors": b"all in one",
+}
+
+
+def ignore(fraction: float, message: str) -> None:
+    assert 0 <= fraction <= 1
+    assert message
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    fake = FakeHub(dict(FILES))
+    monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(Hub.__init__, "__defaults__", (None, None, (0.0, 0.0)))
+    # The client's own pauses between attempts would make the tests slow, not different.
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
+    yield fake
+    fake.close()
+
+
+def fetch(tmp_path: Path, component: str = "unet", revision: str | None = COMMIT, version: str = "owner/model") -> Path:
+    out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
+    out.mkdir()
+    source.run({}, {"version": version, "revision": revision, "component": component}, out, ignore)
+    return out
+
+
+def listing(directory: Path) -> list[str]:
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def test_only_the_needed_files_are_downloaded(server: FakeHub, tmp_path: Path) -> None:
+    out = fetch(tmp_path)
+    assert listing(out) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert (out / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+    assert server.downloads() == {"unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
+
+
+def test_the_index_brings_the_model_card(server: FakeHub, tmp_path: Path) -> None:
+    assert {"README.md", "model_index.json", "unet/config.json"} <= set(listing(fetch(tmp_path, "index")))
+
+
+def test_a_second_build_transfers_nothing(server: FakeHub, tmp_path: Path) -> None:
+    fetch(tmp_path)
+    server.requests.clear()
+    fetch(tmp_path)
+    assert not server.downloads()
+
+
+def test_the_default_branch_is_resolved_to_a_commit(server: FakeHub, tmp_path: Path) -> None:
+    fetch(tmp_path, revision=None)
+    assert server.downloads(), "files must be asked for at the commit, not at the branch"
+
+
+def test_a_cut_transfer_is_resumed(server: FakeHub, tmp_path: Path) -> None:
+    server.cut_after = 300_000
+    out = fetch(tmp_path)
+    assert (out / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+    assert server.ranges == ["bytes=300000-"]
+
+
+@pytest.mark.parametrize("kind", ["info", "head", "get"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_passing_failures_are_tried_again(server: FakeHub, tmp_path: Path, kind: str, status: int) -> None:
+    server.failures[kind] = [status]
+    assert listing(fetch(tmp_path))
+
+
+FAILURES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("repository", {}, {"version": "owner/unknown"}, "no such repository, or it is private.*HF_TOKEN"),
+    ("revision", {}, {"revision": "f" * 40}, "no such revision.*/owner/model/commits"),
+    ("name", {}, {"version": "owner/model/unet"}, "no name of a repository"),
+    ("component", {}, {"component": "text_encoder"}, "owner/model@0123456789ab.*text_encoder/config.json"),
+    ("token", {"refuse": (401, {})}, {}, "HTTP 401"),
+    ("gated", {"refuse": (403, {"X-Error-Code": "GatedRepo"})}, {}, "Accept its conditions at .*owner/model.*HF_TOKEN"),
+    ("forbidden", {"refuse": (403, {})}, {}, "may not read this repository"),
+    ("limit", {"refuse": (429, {})}, {}, "too many requests"),
+    ("down", {"failures": {"info": [500] * 9}}, {}, "the Hub has a problem .HTTP 500."),
+    ("down-later", {"refuse": (503, {})}, {}, "HTTP 503.*what was transferred is kept"),
+    ("removed", {"refuse": (404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})}, {}, "not in the repos"),
+    ("hash", {"lie": bytes(len(WEIGHTS))}, {}, "hash is not the one that the Hub declares"),
+    ("size", {"lie": b"short"}, {}, "transfer failed|hash is not"),
+]
+
+
+@pytest.mark.parametrize(("server_is", "asked", "message"), [f[1:] for f in FAILURES], ids=[f[0] for f in FAILURES])
+def test_failures_say_what_to_do(
+    server: FakeHub, tmp_path: Path, server_is: dict[str, Any], asked: dict[str, Any], message: str
+) -> None:
+    for name, value in server_is.items():
+        setattr(server, name, value)
+    with pytest.raises((HubError, source.SourceError), match=f"(?s){message}"):
+        fetch(tmp_path, **asked)
+
+
+def test_a_wrong_file_is_not_kept(server: FakeHub, tmp_path: Path) -> None:
+    server.lie = bytes(len(WEIGHTS))
+    with pytest.raises(HubError):
+        fetch(tmp_path)
+    server.lie = None
+    assert (fetch(tmp_path) / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+
+
+def unused_endpoint() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_without_network_the_cache_is_enough(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fetch(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", unused_endpoint())
+    assert listing(fetch(tmp_path)) == listing(first)
+    with pytest.raises(source.SourceError, match=r"cannot be reached.*vae/config.json"):
+        fetch(tmp_path, "vae")
+
+
+def test_without_network_and_cache(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", unused_endpoint())
+    with pytest.raises(HubError, match=r"cannot be reached.*source=DIR"):
+        fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "component", ["text_encoder", "unet", "vae", "safety_checker", "tokenizer", "scheduler", "index"]
+)
+def test_builtin_checkpoints(tmp_path: Path, component: str) -> None:
+    tiny.generate("tiny-sd", tmp_path / "whole")
+    out = fetch(tmp_path, component, None, "builtin:tiny-sd")
+    folder = tmp_path / "whole" / ("" if component == "index" else component)
+    assert listing(out)
+    assert all((out / name).read_bytes() == (folder / name).read_bytes() for name in listing(out))
+
+
+def test_a_builtin_controlnet(tmp_path: Path) -> None:
+    assert "diffusion_pytorch_model.safetensors" in listing(
+        fetch(tmp_path, "controlnet", None, "builtin:tiny-controlnet")
+    )
+
+
+def test_a_directory_gives_the_same_files_without_copies(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    for name, content in FILES.items():
+        (checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkpoint / name).write_bytes(content)
+    out = fetch(tmp_path, "unet", None, str(checkpoint))
+    assert listing(out) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    weights = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    assert weights.samefile(out / "diffusion_pytorch_model.safetensors")
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(source.SourceError, match="no such directory"):
+        fetch(tmp_path, "unet", None, str(tmp_path / "nowhere"))
