@@ -1,0 +1,24 @@
+"""The store: blobs by sha256, trees, action results; see `Store`."""
+
+from sdbuild.store.canonical import canonical_json, key_of
+from sdbuild.store.collect import Collected, Sizes
+from sdbuild.store.errors import StoreError
+from sdbuild.store.files import place
+from sdbuild.store.outputs import Difference
+from sdbuild.store.records import ActionResult
+from sdbuild.store.store import Store
+from sdbuild.store.tree import Entry, Tree
+
+__all__ = [
+    "ActionResult",
+    "Collected",
+    "Difference",
+    "Entry",
+    "Sizes",
+    "Store",
+    "StoreError",
+    "Tree",
+    "canonical_json",
+    "key_of",
+    "place",
+]

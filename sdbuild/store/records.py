@@ -1,0 +1,144 @@
+"""What is written about actions: results beside full key documents, the action behind each task, earlier runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from sdbuild.store.canonical import canonical_json, key_of
+from sdbuild.store.errors import StoreError
+from sdbuild.store.layout import Layout
+
+_HISTORY_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """What an action made and what it cost.
+
+    Attributes:
+        tree: digest of the output tree.
+        seconds: wall time from the worker's start until the output was stored.
+        peak_rss: highest resident memory of the worker in bytes, mapped files included.
+        peak_anonymous: highest memory in bytes that could not have been given back (on Linux sampled; elsewhere the
+            closest that the system tells).
+        log: path of the log file, relative to the store's root.
+        finished: time of the end, ISO 8601, UTC.
+    """
+
+    tree: str
+    seconds: float
+    peak_rss: int
+    peak_anonymous: int
+    log: str
+    finished: str
+
+    @property
+    def memory(self) -> int:
+        """The memory in bytes that a run like this one needs: what to reserve, and what to tell people."""
+        return self.peak_anonymous or self.peak_rss
+
+
+class Records:
+    """The JSON side of a store. A file that cannot be read as what it should be counts as not there."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def write(self, key: str, document: Mapping[str, Any], result: ActionResult) -> None:
+        """Write a result and its key document; the document first, so that no result is without one."""
+        if key_of(document) != key:
+            raise StoreError(f"the key {key} is not that of its document ({key_of(document)}); use key_of(document)")
+        self._layout.write(self._layout.document(key), canonical_json(document))
+        self._layout.write(self._layout.result(key), json.dumps(dataclasses.asdict(result), indent=1).encode())
+
+    def result(self, key: str) -> ActionResult | None:
+        """The recorded result of a key, whether or not its output is still there."""
+        values = _read(self._layout.result(key))
+        try:
+            return ActionResult(**values) if isinstance(values, dict) else None
+        except TypeError:
+            return None
+
+    def document(self, key: str) -> dict[str, Any] | None:
+        """The full key document of a key."""
+        document = _read(self._layout.document(key))
+        return document if isinstance(document, dict) and key_of(document) == key else None
+
+    def write_slot(self, slot: str, key: str, document: Mapping[str, Any] | None) -> None:
+        """Note the action that now stands for a task, and the document of its key."""
+        path = self._layout.slot(slot)
+        note = {"slot": slot, "key": key, "document": document}
+        if _read(path) != note:
+            self._layout.write(path, json.dumps(note).encode())
+
+    def slot(self, slot: str) -> tuple[str, dict[str, Any] | None] | None:
+        """Key and document of the action that last stood for a task."""
+        note = _read(self._layout.slot(slot))
+        if not isinstance(note, dict) or not isinstance(note.get("key"), str):
+            return None
+        document = note.get("document")
+        return note["key"], document if isinstance(document, dict) else None
+
+    def slots(self) -> dict[str, str]:
+        """Every task's name with the key of its last action."""
+        folder = self._layout.slot("any").parent
+        names = (unquote(path.name.removesuffix(".json")) for path in _files(folder))
+        return {name: noted[0] for name in names if (noted := self.slot(name)) is not None}
+
+    def add_history(self, name: str, key: str) -> None:
+        """Note that an action of this stage and component ran; the latest few are kept."""
+        keys = [known for known in self._history(name) if known != key][-(_HISTORY_LENGTH - 1) :]
+        self._layout.write(self._layout.history(name), json.dumps([*keys, key]).encode())
+
+    def nearest(self, name: str, document: Mapping[str, Any] | None) -> ActionResult | None:
+        """The result of the earlier run of this stage and component whose key document differs least; latest first."""
+        best: tuple[int, ActionResult] | None = None
+        wanted = _fields(document) if document is not None else set()
+        for key in reversed(self._history(name)):
+            result = self.result(key)
+            if result is None:
+                continue
+            if document is None:
+                return result
+            shared = len(wanted & _fields(self.document(key) or {}))
+            if best is None or shared > best[0]:
+                best = (shared, result)
+        return best[1] if best is not None else None
+
+    def history_keys(self) -> set[str]:
+        """Every key that some history names."""
+        folder = self._layout.history("any").parent
+        return {key for path in _files(folder) for key in self._history(unquote(path.name))}
+
+    def _history(self, name: str) -> list[str]:
+        keys = _read(self._layout.history(name))
+        return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(folder.iterdir())
+    except OSError:
+        return
+
+
+def _fields(value: object, place: str = "") -> set[str]:
+    """Every leaf of a document with its place, for counting how much two documents share."""
+    if isinstance(value, Mapping):
+        return {field for name, item in value.items() for field in _fields(item, f"{place}.{name}")}
+    if isinstance(value, list | tuple):
+        return {field for index, item in enumerate(value) for field in _fields(item, f"{place}.{index}")}
+    return {f"{place}={value!r}"}

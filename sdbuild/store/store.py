@@ -1,0 +1,262 @@
+"""The store: artifacts by digest, actions by key. Everything is written beside, synced and renamed into place."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from sdbuild.store.blobs import Blobs
+from sdbuild.store.collect import Collected, Sizes, collect, measure
+from sdbuild.store.errors import StoreError
+from sdbuild.store.files import remove
+from sdbuild.store.layout import Layout
+from sdbuild.store.outputs import Difference, Outputs
+from sdbuild.store.records import ActionResult, Records
+from sdbuild.store.stats import StatCache
+from sdbuild.store.tree import Entry, Tree, mode_of, scan
+
+Progress = Callable[[float, str], None]
+
+
+class Store:
+    """A cache directory. Opening one writes nothing; a read-only one never does, even where there is no directory yet.
+
+    Any number of processes and threads may use one store at the same time without locks.
+    """
+
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        self.layout = Layout(root.expanduser().absolute(), read_only)
+        self._stats = StatCache(self.layout.stats, read_only=read_only)
+        self._blobs = Blobs(self.layout, self._stats)
+        self._outputs = Outputs(self.layout, self._stats)
+        self._records = Records(self.layout)
+        self._swept = False
+
+    @property
+    def root(self) -> Path:
+        """The directory that holds everything."""
+        return self.layout.root
+
+    def put_tree(self, directory: Path, *, move: bool = True) -> Tree:
+        """Store a directory's files and return their tree.
+
+        Args:
+            directory: what to store; links in it are refused.
+            move: whether the files themselves may become blobs; the directory is then gone afterwards.
+        """
+        self._prepare()
+        found = list(scan(directory))
+        for relative, _, status in found:
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError(
+                    f"{directory / relative}: an artifact holds regular files only, and this is none; copy it"
+                )
+        with _pool() as pool:
+            digests = list(pool.map(lambda item: self._blobs.add(item[1], item[2], move=move), found))
+        entries = (
+            Entry(relative, mode_of(status), status.st_size, digest)
+            for (relative, _, status), digest in zip(found, digests, strict=True)
+        )
+        tree = Tree.of(entries)
+        self._blobs.sync_names(set(digests))
+        self._write_tree(tree)
+        if move:
+            remove(directory)
+        return tree
+
+    def reference_tree(self, files: Mapping[str, Path], *, progress: Progress | None = None) -> Tree:
+        """The tree of files that stay where they are: their sha256, status and place are noted, nothing is copied.
+
+        Args:
+            files: relative path in the tree → the file.
+            progress: called with the fraction of bytes done and the file just read.
+        """
+        self._prepare()
+        absolute = {relative: path.expanduser().absolute() for relative, path in files.items()}
+        total = sum(_regular(path).st_size for path in absolute.values()) or 1
+        entries, done = [], 0
+        with _pool() as pool:
+            for relative, (digest, status) in zip(
+                absolute, pool.map(self._blobs.refer, absolute.values()), strict=True
+            ):
+                entries.append(Entry(relative, mode_of(status), status.st_size, digest))
+                done += status.st_size
+                if progress is not None:
+                    progress(done / total, f"read {relative}")
+        tree = Tree.of(entries)
+        self._write_tree(tree)
+        return tree
+
+    def probe_reference(self, files: Mapping[str, Path]) -> str | None:
+        """The digest that `reference_tree` would give, if every file was read before and is unchanged; else None."""
+        entries = []
+        for relative, path in files.items():
+            try:
+                status = path.expanduser().stat()
+            except OSError:
+                return None
+            digest = self._stats.known(status)
+            if digest is None:
+                return None
+            entries.append(Entry(relative, mode_of(status), status.st_size, digest))
+        return Tree.of(entries).digest
+
+    def load_tree(self, digest: str) -> Tree | None:
+        """The manifest of a tree, checked against its digest; None when there is none."""
+        try:
+            tree = Tree.parse(self.layout.tree(digest).read_bytes())
+        except (OSError, StoreError):
+            return None
+        return tree if tree.digest == digest else None
+
+    def has_tree(self, digest: str) -> bool:
+        """Whether every file of a tree can be had, unmodified."""
+        return self.locate(digest) is not None
+
+    def locate(self, digest: str) -> dict[str, Path] | None:
+        """Where the content of each file of a tree lies now, by its relative path; None when any is lost."""
+        tree = self.load_tree(digest)
+        if tree is None:
+            return None
+        places = dict(zip((entry.path for entry in tree.entries), self._find(tree), strict=True))
+        held = {path: place for path, place in places.items() if place is not None}
+        return held if len(held) == len(places) else None
+
+    def missing(self, digest: str) -> list[str]:
+        """The relative paths of a tree's files that are lost; raises `StoreError` when the tree itself is."""
+        tree = self._tree(digest)
+        return [entry.path for entry, found in zip(tree.entries, self._find(tree), strict=True) if found is None]
+
+    def materialise(self, digest: str, destination: Path, *, mode: Literal["output", "input"] = "output") -> None:
+        """Make a directory hold exactly a tree, in one step; what stood there before is gone.
+
+        Args:
+            digest: the tree.
+            destination: the directory; its parents are made.
+            mode: ``output``: read-only files (reflink, hard link or copy). ``input``: symbolic links to the content.
+        """
+        self._prepare()
+        tree = self._tree(digest)
+        places = dict(zip((entry.path for entry in tree.entries), self._find(tree), strict=True))
+        lost = [path for path, place in places.items() if place is None]
+        if lost:
+            raise StoreError(
+                f"{destination}: the cache has lost {', '.join(lost[:3])} of this artifact; build it again"
+            )
+        held = {path: place for path, place in places.items() if place is not None}
+        self._outputs.make(tree, held, destination.absolute(), mode)
+
+    def matches(self, digest: str, destination: Path) -> bool:
+        """Whether a directory holds exactly a tree: no file missing, changed or added."""
+        tree = self.load_tree(digest)
+        return tree is not None and next(self._outputs.compare(tree, destination), None) is None
+
+    def differences(self, digest: str, destination: Path) -> list[Difference]:
+        """How a directory differs from a tree, file by file; raises `StoreError` when the tree is lost."""
+        return list(self._outputs.compare(self._tree(digest), destination))
+
+    def discard(self, destination: Path) -> None:
+        """Remove a materialised directory without making the blobs that it was linked to look changed."""
+        self._prepare()
+        self._outputs.discard(destination)
+
+    def lookup(self, key: str) -> ActionResult | None:
+        """The result of an action, if all of its output can still be had."""
+        result = self._records.result(key)
+        return result if result is not None and self.has_tree(result.tree) else None
+
+    def recorded(self, key: str) -> ActionResult | None:
+        """The result of an action, even if its output is lost."""
+        return self._records.result(key)
+
+    def record(self, key: str, document: Mapping[str, Any], result: ActionResult, *, name: str | None = None) -> None:
+        """Write an action's result; `name` (as ``convert:unet``) files it as the latest run of that kind."""
+        self._prepare()
+        self._records.write(key, document, result)
+        if name is not None:
+            self._records.add_history(name, key)
+
+    def document(self, key: str) -> dict[str, Any] | None:
+        """The key document of a recorded action."""
+        return self._records.document(key)
+
+    def slot_write(self, slot: str, key: str) -> None:
+        """Note that the action with this key now stands for a task (``<recipe>/<task name>``)."""
+        self._prepare()
+        self._records.write_slot(slot, key, self._records.document(key))
+
+    def slot_read(self, slot: str) -> dict[str, Any] | None:
+        """The key document of the action that last stood for a task; what the next one is compared with."""
+        noted = self._records.slot(slot)
+        return noted[1] if noted is not None else None
+
+    def slots(self) -> dict[str, str]:
+        """Every task with the key of the action that last stood for it: what a collection keeps."""
+        return self._records.slots()
+
+    def expectation(self, name: str, document: Mapping[str, Any] | None = None) -> ActionResult | None:
+        """What to expect of the next run: the last result of a slot, or of a kind such as ``convert:unet``.
+
+        With a key document, the earlier run whose own document differs least is taken.
+        """
+        noted = self._records.slot(name)
+        if noted is not None and (result := self._records.result(noted[0])) is not None:
+            return result
+        return self._records.nearest(name, document)
+
+    def scratch(self) -> Path:
+        """A new empty directory in the store's file system; removed by a later process if this one dies."""
+        self._prepare()
+        path = self.layout.temporary()
+        path.mkdir()
+        return path
+
+    def gc(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> Collected:
+        """Remove every blob and tree that no kept action (by key) needs, except the newest (see `collect`)."""
+        self._prepare()
+        return collect(self.layout, self._records, self.load_tree, keep, grace_seconds)
+
+    def sizes(self) -> Sizes:
+        """How much of what the store holds."""
+        return measure(self.layout)
+
+    def _prepare(self) -> None:
+        self.layout.prepare()
+        if not self._swept:
+            self._swept = True
+            self.layout.sweep()
+
+    def _tree(self, digest: str) -> Tree:
+        tree = self.load_tree(digest)
+        if tree is None:
+            raise StoreError(f"the cache at {self.root} has no tree {digest}; run the build again")
+        return tree
+
+    def _write_tree(self, tree: Tree) -> None:
+        if self.load_tree(tree.digest) is None:
+            self.layout.write(self.layout.tree(tree.digest), tree.manifest)
+
+    def _find(self, tree: Tree) -> list[Path | None]:
+        if len(tree.entries) < 2:
+            return [self._blobs.find(entry.sha256, entry.size) for entry in tree.entries]
+        with _pool() as pool:
+            return list(pool.map(lambda entry: self._blobs.find(entry.sha256, entry.size), tree.entries))
+
+
+def _regular(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path}: is not a regular file")
+    return status
+
+
+def _pool() -> ThreadPoolExecutor:
+    # Hashing leaves the interpreter's lock alone; more threads than this only make a disk seek.
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
