@@ -1,0 +1,65 @@
+"""Where things lie in a bundle: the names that the Swift package asks for.
+
+A bundle is a directory with `Resources` (all that the Swift package loads) and `bundle.json` beside it. A *part* is
+what one action makes: a component, `controlled_unet`, or `controlnet-NAME`. A part is one model, or two when it is a
+chunked UNet.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RESOURCES = "Resources"
+DOCUMENT = "bundle.json"
+BUILD_HOST = "build-host.json"
+VOCABULARY = "vocab.json"
+MERGES = "merges.txt"
+PACKAGE, COMPILED = ".mlpackage", ".mlmodelc"
+
+_BASE_NAMES = {
+    "text_encoder": "TextEncoder",
+    "text_encoder_2": "TextEncoder2",
+    "unet": "Unet",
+    "controlled_unet": "ControlledUnet",
+    "vae_decoder": "VAEDecoder",
+    "vae_encoder": "VAEEncoder",
+    "safety_checker": "SafetyChecker",
+}
+_CONTROLNET = "controlnet-"
+
+
+def controlnet_name(version: str) -> str:
+    """A ControlNet's file name, by the Swift package's rule.
+
+    `lllyasviel/control_v11p_sd15_canny` becomes `LllyasvielControlV11PSd15Canny`; `builtin:` is no part of a name.
+    """
+    path = version.removeprefix("builtin:").replace("/", "_")
+    return "".join(word.title() for word in re.split("[_-]", path))
+
+
+def base_name(part: str) -> str:
+    """The path of a part's model in `Resources`, without suffix: `Unet`, `controlnet/LllyasvielSdControlnetCanny`.
+
+    Raises:
+        KeyError: there is no such part.
+    """
+    if part.startswith(_CONTROLNET):
+        return f"controlnet/{part.removeprefix(_CONTROLNET)}"
+    return _BASE_NAMES[part]
+
+
+def is_model(path: Path) -> bool:
+    """Whether a directory is a package or a compiled model, by its name."""
+    return path.suffix in (PACKAGE, COMPILED)
+
+
+def find_models(directory: Path) -> list[Path]:
+    """Every package and compiled model under a directory, sorted by path; models are not looked into."""
+    found = []
+    for path in sorted(directory.iterdir()):
+        if is_model(path):
+            found.append(path)
+        elif path.is_dir() and not path.is_symlink():
+            found += find_models(path)
+    return found

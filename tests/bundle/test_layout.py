@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdbuild.bundle.layout import base_name, controlnet_name, find_models
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("lllyasviel/control_v11p_sd15_canny", "LllyasvielControlV11PSd15Canny"),
+        ("lllyasviel/sd-controlnet-canny", "LllyasvielSdControlnetCanny"),
+        ("DionTimmer/controlnet_qrcode-control_v1p_sd15", "DiontimmerControlnetQrcodeControlV1PSd15"),
+        ("builtin:tiny-controlnet", "TinyControlnet"),
+        ("plain", "Plain"),
+    ],
+)
+def test_controlnets_are_named_as_the_swift_package_does(version: str, name: str) -> None:
+    assert controlnet_name(version) == name
+
+
+def test_every_part_has_its_name() -> None:
+    assert base_name("unet") == "Unet"
+    assert base_name("controlnet-LllyasvielCanny") == "controlnet/LllyasvielCanny"
+    with pytest.raises(KeyError):
+        base_name("vae")
+
+
+def test_models_are_found_without_looking_into_them(tmp_path: Path) -> None:
+    for name in ("Unet.mlpackage/Data", "controlnet/A.mlmodelc/x.mlpackage", "other/empty"):
+        (tmp_path / name).mkdir(parents=True)
+    assert [path.name for path in find_models(tmp_path)] == ["Unet.mlpackage", "A.mlmodelc"]
