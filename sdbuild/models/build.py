@@ -1,0 +1,73 @@
+"""The two entries of this room: a component for conversion, and the original that it is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdbuild.models.attention import QUERY_CHUNK
+from sdbuild.models.component import ComponentModel
+from sdbuild.models.errors import ModelError
+
+
+def build(
+    component: str,
+    checkpoint: Path,
+    *,
+    attention_implementation: str = "SPLIT_EINSUM",
+    latent_height: int = 64,
+    latent_width: int = 64,
+    text_sequence_length: int = 77,
+    batch: int = 2,
+    controlnet_ready: bool = False,
+    family: str | None = None,
+    query_chunk: int = QUERY_CHUNK,
+) -> ComponentModel:
+    """Build a component without its weights.
+
+    Each component reads the arguments that concern it: attention, batch and `controlnet_ready` are the UNet's and the
+    ControlNet's; the text length is theirs and the text encoders'; the latent size is everybody's but the text
+    encoders'.
+
+    Args:
+        component: `text_encoder`, `text_encoder_2`, `unet`, `vae_decoder`, `vae_encoder`, `safety_checker`
+            or `controlnet`.
+        checkpoint: the folder with this component's config.json and weights.
+        attention_implementation: ORIGINAL, SPLIT_EINSUM, SPLIT_EINSUM_V2 or SDPA.
+        latent_height: rows of the latent.
+        latent_width: columns of the latent.
+        text_sequence_length: tokens of a prompt.
+        batch: 2 for guided generation, 1 without.
+        controlnet_ready: whether the UNet takes a ControlNet's residuals.
+        family: `sd1`, `sd2`, `sdxl`, `sdxl-refiner` or `sd3`. A text encoder's own files do not say whether it is
+            SDXL's first, and a small refiner may look like a base model; everything else is read from the files.
+        query_chunk: the length of a piece of the query sequence in SPLIT_EINSUM_V2.
+
+    Raises:
+        ModelError: what is missing or not supported, and in which file.
+    """
+    if component in ("text_encoder", "text_encoder_2"):
+        from sdbuild.models.text_encoder import build_text_encoder
+
+        return build_text_encoder(component, checkpoint, text_sequence_length=text_sequence_length, family=family)
+    if component in ("vae_decoder", "vae_encoder"):
+        from sdbuild.models.vae import build_vae
+
+        return build_vae(
+            component, checkpoint, latent_height=latent_height, latent_width=latent_width, family=family
+        )
+    if component == "unet":
+        from sdbuild.models.unet import build_unet
+
+        return build_unet(
+            component,
+            checkpoint,
+            attention_implementation=attention_implementation,
+            latent_height=latent_height,
+            latent_width=latent_width,
+            text_sequence_length=text_sequence_length,
+            batch=batch,
+            controlnet_ready=controlnet_ready,
+            family=family,
+            query_chunk=query_chunk,
+        )
+    raise ModelError(f"Unknown component {component!r}.")

@@ -1,0 +1,252 @@
+"""Checkpoint tensors read one at a time, straight from the file's pages.
+
+A component's folder may hold safetensors or PyTorch pickles, whole or sharded, with or without a variant such as
+`fp16`. `Checkpoint.open` finds out which, reads names, shapes and types only, and hands out `StoredTensor`s that touch
+the file when they are read. Formats: the safetensors layout (https://github.com/huggingface/safetensors, README,
+"Format") and PyTorch's zip serialisation, which `torch.load(mmap=True)` maps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdbuild.models.errors import ModelError
+
+# safetensors' type names → ours. NumPy has no bfloat16: it is read as raw 16-bit words and widened.
+_SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I64": "int64"}
+_STORAGE_TYPES: dict[str, np.dtype[Any]] = {
+    "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype("<u2"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+    "int64": np.dtype("<i8"),
+}
+# A limit of the safetensors specification; a larger header is a damaged file.
+_HEADER_LIMIT = 100_000_000
+
+# The names that diffusers and transformers save under.
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a checkpoint file, possibly under another shape; implements `sdbuild.tensors.Weight`.
+
+    Attributes:
+        name: the tensor's name in the checkpoint.
+        shape: the shape that `read` returns.
+        dtype: the stored element type.
+        raw: the elements, in their storage type and shape.
+        mapped: whether `raw` is one run of a file's pages, so that they can be given back.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    raw: NDArray[np.generic] = field(repr=False, compare=False)
+    mapped: bool = True
+
+    def read(self) -> NDArray[np.generic]:
+        """The values with `shape`: a view of the file's pages, or float32 values where the file holds bfloat16."""
+        values = self.raw
+        if self.dtype == "bfloat16":
+            # bfloat16 is the upper half of a float32.
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        return values.reshape(self.shape)
+
+    def done(self) -> None:
+        """Give the pages back: they are clean, so that a later read only faults them in again."""
+        if not self.mapped:
+            return
+        start = self.raw.__array_interface__["data"][0]
+        first = start - start % mmap.PAGESIZE
+        _libc.madvise(
+            ctypes.c_void_p(first), ctypes.c_size_t(start + self.raw.nbytes - first), mmap.MADV_DONTNEED
+        )
+
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor:
+        """The same elements in the same order under another shape."""
+        return replace(self, shape=shape)
+
+    def rows(self, count: int) -> StoredTensor:
+        """The first `count` entries of the outermost dimension."""
+        return replace(self, raw=self.raw[:count], shape=(count, *self.shape[1:]))
+
+
+@dataclass(frozen=True)
+class ConstantWeight:
+    """Values that follow from the configuration and not from the checkpoint; implements `sdbuild.tensors.Weight`."""
+
+    name: str
+    values: NDArray[np.float32] = field(repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The values' shape."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> str:
+        """Constants are float32."""
+        return "float32"
+
+    def read(self) -> NDArray[np.generic]:
+        """The values."""
+        return self.values
+
+    def done(self) -> None:
+        """Nothing is mapped."""
+
+
+class Checkpoint(Mapping[str, StoredTensor]):
+    """The tensors of one component by name, none of them read yet."""
+
+    def __init__(self, location: Path, tensors: Mapping[str, StoredTensor]) -> None:
+        self.location = location
+        self._tensors = dict(tensors)
+
+    @classmethod
+    def open(cls, directory: Path) -> Checkpoint:
+        """Map the weights that `directory` holds.
+
+        Whole files are preferred to shards, safetensors to pickles, and the unnamed variant (full precision where a
+        repository has both) to `fp16`, that to any other.
+
+        Raises:
+            ModelError: there are no weights, a file is damaged, or an index names a file that is not there.
+        """
+        location, load = _find(directory)
+        if location.suffix != ".json":
+            return cls(location, load(location))
+        tensors: dict[str, StoredTensor] = {}
+        for shard, names in _read_index(location).items():
+            held = load(location.parent / shard)
+            if absent := sorted(names - held.keys()):
+                raise ModelError(f"{location}: {shard} should hold {', '.join(absent)} but does not. Download it again.")
+            tensors.update((name, held[name]) for name in names)
+        return cls(location, tensors)
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _find(directory: Path) -> tuple[Path, Callable[[Path], dict[str, StoredTensor]]]:
+    """The file to open first (weights, or the index of shards) and the reader of its format."""
+    found: list[tuple[tuple[int, int, int, str], Path]] = []
+    for path in directory.iterdir() if directory.is_dir() else ():
+        # stem[.variant].extension, and for an index also stem.extension.index[.variant].json
+        match = re.fullmatch(
+            rf"(?P<stem>{'|'.join(_STEMS)})(\.(?P<variant>[^.]+))?\.(?P<kind>safetensors|bin)"
+            r"(?P<index>\.index(\.(?P<index_variant>[^.]+))?\.json)?",
+            path.name,
+        )
+        if match and not re.fullmatch(r"\d{5}-of-\d{5}", match["variant"] or ""):
+            variant = match["variant"] or match["index_variant"] or ""
+            order = (
+                ["", "fp16"].index(variant) if variant in ("", "fp16") else 2,
+                int(match["kind"] == "bin"),
+                int(match["index"] is not None),
+                path.name,
+            )
+            found.append((order, path))
+    if not found:
+        held = ", ".join(sorted(path.name for path in directory.iterdir())) if directory.is_dir() else "no such folder"
+        raise ModelError(
+            f"{directory}: no weights found ({held or 'empty'}). Expected a file such as {_STEMS[0]}.safetensors, "
+            f"model.safetensors or pytorch_model.bin, whole or with its index of shards."
+        )
+    path = min(found)[1]
+    return path, _read_pickle if ".bin" in path.suffixes else _read_safetensors
+
+
+def _read_index(path: Path) -> dict[str, set[str]]:
+    """Shard file → names of the tensors that it holds."""
+    try:
+        weight_map = json.loads(path.read_text())["weight_map"]
+        shards: dict[str, set[str]] = {}
+        for name, file in weight_map.items():
+            shards.setdefault(file, set()).add(name)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: not an index of shards ({error!r}). Download it again.") from error
+    for shard in shards:
+        if Path(shard).name != shard or not (path.parent / shard).is_file():
+            raise ModelError(f"{path}: names the shard {shard!r}, which is not in {path.parent}. Fetch every shard.")
+    return shards
+
+
+def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Names, shapes, types and mapped elements of a safetensors file."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
+        if 8 + length > size or length > _HEADER_LIMIT:
+            raise ModelError(f"{path}: not a safetensors file, or cut short ({size} bytes). Download it again.")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise ModelError(f"{path}: the safetensors header is not JSON ({error}). Download it again.") from error
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
+        if dtype is None:
+            raise ModelError(
+                f"{path}: tensor {name} has the type {entry['dtype']}; "
+                f"known are {', '.join(_SAFETENSORS_TYPES)}. Convert the checkpoint to one of them."
+            )
+        shape = tuple(entry["shape"])
+        start, end = (8 + length + offset for offset in entry["data_offsets"])
+        storage = _STORAGE_TYPES[dtype]
+        if end > size or end - start != prod(shape) * storage.itemsize:
+            raise ModelError(
+                f"{path}: tensor {name} of shape {shape} should lie at bytes {start} to {end} of {size}. "
+                "The file is cut short or damaged: download it again."
+            )
+        tensors[name] = StoredTensor(name, shape, dtype, mapped[start:end].view(storage).reshape(shape))
+    return tensors
+
+
+def _read_pickle(path: Path) -> dict[str, StoredTensor]:
+    """The same of a file that `torch.save` wrote; only tensors are unpickled, no code is run."""
+    import torch
+
+    # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
+    mapped = zipfile.is_zipfile(path)
+    try:
+        state = torch.load(path, mmap=mapped, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise ModelError(f"{path}: cannot be read as PyTorch weights ({error}). Download it again.") from error
+    tensors = {}
+    for name, tensor in state.items() if isinstance(state, Mapping) else [("", state)]:
+        if not isinstance(tensor, torch.Tensor):
+            raise ModelError(f"{path}: entry {name!r} is no tensor. Expected a plain state dictionary.")
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in _STORAGE_TYPES:
+            raise ModelError(f"{path}: tensor {name} has the type {dtype}; known are {', '.join(_STORAGE_TYPES)}.")
+        raw = tensor.detach().view(torch.uint16) if dtype == "bfloat16" else tensor.detach()
+        tensors[name] = StoredTensor(name, tuple(tensor.shape), dtype, raw.numpy(), mapped and raw.is_contiguous())
+    return tensors
+
+
+_libc = ctypes.CDLL(None, use_errno=True)

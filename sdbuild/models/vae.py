@@ -1,0 +1,131 @@
+"""The autoencoder's two halves: latents to images and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from sdbuild.models.attention import split_heads_and_queries
+from sdbuild.models.checkpoint import Checkpoint
+from sdbuild.models.component import ComponentModel, read_config
+from sdbuild.models.layers import WideRangeGroupNorm, pointwise, replace_group_norms
+from sdbuild.models.unet import instantiate
+from sdbuild.models.weights import map_weights
+from sdbuild.tensors import TensorSpec
+
+# The middle block attends from every latent pixel to every other with a single head: 512 MB of float16 weights at
+# 128×128 latents. In pieces of this many queries they are 32 MB, and 8 MB at 64×64.
+_QUERY_CHUNK = 1024
+
+# Attention's parameters as diffusers named them before version 0.15; most published autoencoders still do.
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+class SpatialAttention(nn.Module):
+    """diffusers' `Attention` as the autoencoder uses it: one head over all pixels, with norm and residual."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.scale: float = original.scale
+        self.heads: int = original.heads
+        self.group_norm = original.group_norm
+        self.to_q = pointwise(original.to_q)
+        self.to_k = pointwise(original.to_k)
+        self.to_v = pointwise(original.to_v)
+        self.to_out = nn.ModuleList([pointwise(original.to_out[0])])
+
+    def forward(self, hidden: torch.Tensor, temb: None = None) -> torch.Tensor:
+        """(B, C, H, W) → the same shape."""
+        batch, channels, height, width = hidden.shape
+        normed = self.group_norm(hidden).reshape(batch, channels, 1, height * width)
+        attended = split_heads_and_queries(
+            self.to_q(normed) * self.scale, self.to_k(normed), self.to_v(normed), self.heads, query_chunk=_QUERY_CHUNK
+        )
+        output: torch.Tensor = hidden + self.to_out[0](attended).reshape(hidden.shape)
+        return output
+
+
+class VAEDecoder(nn.Module):
+    """Latents (1, C, h, w), already divided by the scale factor, to an image (1, 3, H, W) in ±1."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.post_quant_conv = autoencoder.post_quant_conv or nn.Identity()
+        self.decoder = autoencoder.decoder
+
+    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor]:
+        """Decode; the result is not clamped."""
+        return (self.decoder(self.post_quant_conv(z)),)
+
+
+class VAEEncoder(nn.Module):
+    """An image (1, 3, H, W) in ±1 to the latents' mean and log variance, (1, 2C, h, w), not yet scaled."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.encoder = autoencoder.encoder
+        self.quant_conv = autoencoder.quant_conv or nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        """Encode; drawing a sample is the caller's."""
+        return (self.quant_conv(self.encoder(x)),)
+
+
+def build_vae(
+    component: str, checkpoint: Path, *, latent_height: int, latent_width: int, family: str | None
+) -> ComponentModel:
+    """One half of the autoencoder of `checkpoint`."""
+    config = read_config(checkpoint, "AutoencoderKL")
+    autoencoder = instantiate(AutoencoderKL, config, checkpoint)
+    decodes = component == "vae_decoder"
+    module = (VAEDecoder if decodes else VAEEncoder)(autoencoder).eval()
+    for path, child in list(module.named_modules()):
+        if isinstance(child, Attention):
+            module.set_submodule(path, SpatialAttention(child))
+    replace_group_norms(module, WideRangeGroupNorm)
+
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    channels = autoencoder.config.latent_channels
+    size = (factor * latent_height, factor * latent_width)
+    if decodes:
+        inputs = TensorSpec(
+            "z",
+            (1, channels, latent_height, latent_width),
+            "float16",
+            "The denoised latents, divided by the autoencoder's scale factor (and shifted, where it has a shift).",
+        )
+        outputs = TensorSpec(
+            "image", (1, autoencoder.config.out_channels, *size), "float32", "The image, RGB, -1 to 1, not clamped."
+        )
+    else:
+        inputs = TensorSpec("x", (1, autoencoder.config.in_channels, *size), "float16", "The image, RGB, -1 to 1.")
+        outputs = TensorSpec(
+            "latent",
+            (1, 2 * channels, latent_height, latent_width),
+            "float32",
+            f"Mean (the first {channels} channels) and log variance of the latents, before scaling.",
+        )
+    halves = {name.partition(".")[0] for name, _ in module.named_children()}
+    return ComponentModel(
+        component=component,
+        family=family or ("sd1" if channels == 4 else "sd3"),
+        module=module,
+        inputs=(inputs,),
+        outputs=(outputs,),
+        weights=map_weights(
+            module, Checkpoint.open(checkpoint), lambda name: _rename(name) if name.partition(".")[0] in halves else None
+        ),
+    )
+
+
+def _rename(name: str) -> str:
+    """An attention parameter's name today."""
+    *path, layer, kind = name.split(".")
+    if "attentions" in path and layer in _OLD_NAMES:
+        layer = _OLD_NAMES[layer]
+    return ".".join([*path, layer, kind])
