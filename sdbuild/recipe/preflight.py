@@ -1,0 +1,41 @@
+"""Preflight: refuse before any work what is known to fail hours later."""
+
+from __future__ import annotations
+
+from sdbuild.recipe.diagnostics import Diagnostic, Severity, in_order
+from sdbuild.recipe.facts import CheckpointFacts, known_facts
+from sdbuild.recipe.load import LoadedRecipe, resolve_for_target, tree_for
+from sdbuild.recipe.registry import RULES
+from sdbuild.recipe.rule import Context
+from sdbuild.recipe.target import Target
+from sdbuild.recipe.validation import find
+
+
+def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | None) -> list[Diagnostic]:
+    """Every rule that the recipe breaks for one target.
+
+    Args:
+        loaded: the recipe.
+        target: one of its targets.
+        facts: what is known of the checkpoint; None to go by its name, if it is a published one.
+
+    Returns:
+        Diagnostics in the order of the recipe's lines. Those of rules that the recipe names in `allow` are `OVERRULED`:
+        the build goes on and its bundle says so.
+    """
+    recipe = resolve_for_target(loaded, target)
+    context = Context(recipe, target, facts or known_facts(recipe.model), tree_for(loaded.root, target.name))
+    found = []
+    for rule in RULES.values():
+        severity = Severity.OVERRULED if rule.name in recipe.allow else Severity.ERROR
+        for finding in rule.check(context):
+            span, _ = find(context.root, finding.location)
+            help_ = f"{finding.help}; to build it all the same: `allow: [{rule.name}]`"
+            message = f"{finding.message} [{rule.name}]"
+            found.append(Diagnostic(rule.name, message, span, help_, rule.reason, rule.source, severity))
+    return list(in_order(found))
+
+
+def overruled(diagnostics: list[Diagnostic]) -> tuple[str, ...]:
+    """The names of the rules that the recipe broke and overruled, sorted, for the bundle to tell."""
+    return tuple(sorted({diagnostic.code for diagnostic in diagnostics if diagnostic.severity is Severity.OVERRULED}))

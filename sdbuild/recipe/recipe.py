@@ -1,0 +1,253 @@
+"""The recipe as a validated value: what to build."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from sdbuild.recipe.vocabulary import (
+    AttentionImplementation,
+    Bits,
+    Component,
+    DeploymentTarget,
+    Gate,
+    Name,
+    Precision,
+)
+
+_HUB_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
+_BUILTIN_PATTERN = re.compile(r"builtin:[a-z0-9]+([._-][a-z0-9]+)*")
+_REVISION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+COMMIT_PATTERN = re.compile(r"[0-9a-f]{40}")
+
+
+class Part(BaseModel):
+    """What every mapping of a recipe or target is: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelKind(StrEnum):
+    """Where a model's files come from."""
+
+    HUB = "hub"
+    DIRECTORY = "directory"
+    BUILTIN = "builtin"
+
+
+def _check_version(version: str) -> str:
+    if version.startswith("builtin:"):
+        if _BUILTIN_PATTERN.fullmatch(version):
+            return version
+        raise PydanticCustomError(
+            "model_version", "not the name of a builtin checkpoint", {"help": "write it like `builtin:tiny-sd`"}
+        )
+    if version.startswith((".", "/", "~")):
+        return version
+    if _HUB_PATTERN.fullmatch(version) and ".." not in version and "--" not in version:
+        return version
+    raise PydanticCustomError(
+        "model_version",
+        "not a Hub id, a directory or a builtin checkpoint",
+        {"help": "write `organisation/name`, a path that starts with `.`, `/` or `~`, or `builtin:NAME`"},
+    )
+
+
+def _check_revision(revision: str) -> str:
+    if _REVISION_PATTERN.fullmatch(revision) and ".." not in revision and "//" not in revision:
+        return revision
+    raise PydanticCustomError(
+        "revision",
+        "not a branch, tag or commit",
+        {"help": "write the commit: 40 hexadecimal digits, in quotes if all are decimal"},
+    )
+
+
+class ModelReference(Part):
+    """A checkpoint in diffusers layout."""
+
+    version: Annotated[str, AfterValidator(_check_version)] = Field(
+        description="Where the checkpoint is: a Hub id `organisation/name`; a directory in diffusers layout, as a path "
+        "that starts with `.`, `/` or `~` (`.` is the folder of the file that says it); or `builtin:NAME`, a small "
+        "checkpoint that sdbuild makes itself.",
+        examples=["stable-diffusion-v1-5/stable-diffusion-v1-5", "../checkpoints/mine", "builtin:tiny-sd"],
+    )
+    revision: Annotated[str, AfterValidator(_check_revision)] | None = Field(
+        default=None,
+        description="For a Hub id: the commit, 40 hexadecimal digits. A branch or tag is refused by the preflight rule "
+        "`unpinned-revision`, because it can mean other files tomorrow.",
+        examples=["451f4fe16113bff5a5d2269ed5ad43b0592e9a14"],
+    )
+
+    @property
+    def kind(self) -> ModelKind:
+        """Hub, local directory or builtin."""
+        if self.version.startswith("builtin:"):
+            return ModelKind.BUILTIN
+        return ModelKind.DIRECTORY if self.version.startswith((".", "/", "~")) else ModelKind.HUB
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the reference can never mean other files: a Hub id at a commit, or a builtin checkpoint."""
+        if self.kind is ModelKind.HUB:
+            return self.revision is not None and COMMIT_PATTERN.fullmatch(self.revision) is not None
+        return self.kind is ModelKind.BUILTIN
+
+
+class Latent(Part):
+    """The size of the latent image; the picture is eight times as high and wide."""
+
+    height: int = Field(ge=8, le=512, description="Rows of the latent image; the picture has 8 times as many.")
+    width: int = Field(ge=8, le=512, description="Columns of the latent image; the picture has 8 times as many.")
+
+
+class Unet(Part):
+    """How the UNet is built."""
+
+    batch: Literal[1, 2] = Field(
+        default=2, description="2 for guidance (conditional and unconditional together); 1 for models that need none."
+    )
+    chunks: Literal[1, 2] = Field(
+        default=1,
+        description="2 splits the UNet into two models of nearly equal size, each loaded alone; 1 keeps it whole.",
+    )
+
+
+class PerPart(Part):
+    """A setting for each part of the pipeline; a part that is not named has the default.
+
+    It reads like a mapping too: `get(part)`, `part in setting`.
+    """
+
+    def get(self, part: str, default: Any = None) -> Any:
+        """The part's setting, or `default` where the recipe says nothing."""
+        value = getattr(self, str(part), None)
+        return default if value is None else value
+
+    def __contains__(self, part: str) -> bool:
+        return getattr(self, str(part), None) is not None
+
+    def named(self) -> dict[str, Any]:
+        """The parts that the recipe names and their settings."""
+        return {part: value for part in type(self).model_fields if (value := getattr(self, part)) is not None}
+
+
+_BITS = "Bits for each weight of {}: 1, 2, 3, 4, 6 or 8, or `none` to keep its precision."
+_PRECISION = "Precision of the weights and the arithmetic of {}."
+_GATES = "What verification asks of {}."
+
+
+class Quantization(PerPart):
+    """Bits for each weight, by part of the pipeline; a part that is not named keeps its precision."""
+
+    text_encoder: Bits | None = Field(default=None, description=_BITS.format("the text encoder"))
+    text_encoder_2: Bits | None = Field(default=None, description=_BITS.format("SDXL's second text encoder"))
+    unet: Bits | None = Field(default=None, description=_BITS.format("the UNet"))
+    vae_decoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's decoder"))
+    vae_encoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's encoder"))
+    safety_checker: Bits | None = Field(default=None, description=_BITS.format("the safety checker"))
+    controlnet: Bits | None = Field(default=None, description=_BITS.format("every ControlNet"))
+
+
+class Precisions(PerPart):
+    """float16 or float32, by part of the pipeline; float16 where nothing is said, but float32 for SDXL's VAE."""
+
+    text_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the text encoder"))
+    text_encoder_2: Precision | None = Field(default=None, description=_PRECISION.format("SDXL's second text encoder"))
+    unet: Precision | None = Field(default=None, description=_PRECISION.format("the UNet"))
+    vae_decoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's decoder"))
+    vae_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's encoder"))
+    safety_checker: Precision | None = Field(default=None, description=_PRECISION.format("the safety checker"))
+    controlnet: Precision | None = Field(default=None, description=_PRECISION.format("every ControlNet"))
+
+
+class Gates(Part):
+    """The signal that a part must keep against the original model, in dB of PSNR; gates have defaults."""
+
+    structure_db: Gate | None = Field(
+        default=None, description="Lowest PSNR of the program executed in float32: shows faults of structure."
+    )
+    signal_db: Gate | None = Field(
+        default=None, description="Lowest PSNR with every half-precision result rounded: what the device will see."
+    )
+    palettized_db: Gate | None = Field(default=None, description="Lowest PSNR of the palettized model.")
+
+
+class Verification(PerPart):
+    """Gates of verification, by part of the pipeline."""
+
+    text_encoder: Gates | None = Field(default=None, description=_GATES.format("the text encoder"))
+    text_encoder_2: Gates | None = Field(default=None, description=_GATES.format("SDXL's second text encoder"))
+    unet: Gates | None = Field(default=None, description=_GATES.format("the UNet"))
+    vae_decoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's decoder"))
+    vae_encoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's encoder"))
+    safety_checker: Gates | None = Field(default=None, description=_GATES.format("the safety checker"))
+    controlnet: Gates | None = Field(default=None, description=_GATES.format("every ControlNet"))
+
+
+class Recipe(Part):
+    """What to build: a model version, the components of its pipeline, how each is converted, and for which targets."""
+
+    name: Name = Field(description="The recipe's name; its file is called `NAME.yaml`.", examples=["sdxl-ios"])
+    description: str = Field(default="", max_length=500, description="One sentence for tables and for the bundle.")
+    model: ModelReference = Field(description="The checkpoint.")
+    components: tuple[Component, ...] = Field(min_length=1, description="The models that the bundle holds.")
+    attention_implementation: AttentionImplementation | None = Field(
+        default=None,
+        description="How attention is written in the UNet and the ControlNets: `ORIGINAL` for the GPU, `SPLIT_EINSUM` "
+        "for the Neural Engine, `SPLIT_EINSUM_V2` for it with chunked queries. Without it, what each target prefers.",
+    )
+    latent: Latent = Field(description="The size of the latent image.")
+    text_sequence_length: int = Field(
+        default=77, ge=1, le=512, description="Tokens of the text that the UNet attends to."
+    )
+    unet: Unet = Field(default=Unet(), description="The UNet's batch and chunks.")
+    quantization: Quantization = Field(
+        default=Quantization(), description="Bits for each weight, by part of the pipeline."
+    )
+    precision: Precisions = Field(
+        default=Precisions(), description="Floating-point precision, by part of the pipeline."
+    )
+    controlnets: tuple[ModelReference, ...] = Field(
+        default=(), max_length=16, description="ControlNets in the bundle; with any, the UNet takes their residuals."
+    )
+    minimum_deployment_target: DeploymentTarget = Field(
+        default=DeploymentTarget.IOS16, description="The oldest operating system that the models must run on."
+    )
+    targets: tuple[Name, ...] = Field(
+        min_length=1, description="The targets to build for, by the names of their files."
+    )
+    overrides: dict[str, dict[str, Any]] = Field(
+        default={}, description="Changes for a single target: target name → the fields that differ there."
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), description="Preflight rules that this recipe overrules, by name; the bundle then says so."
+    )
+    verify: Verification = Field(default=Verification(), description="Gates of verification, by part of the pipeline.")
+
+    @property
+    def deployment_target(self) -> Literal["iOS16", "iOS17", "iOS18"]:
+        """The minimum deployment target under its normalised name."""
+        return self.minimum_deployment_target.normalised
+
+    def bits(self, part: str) -> int | None:
+        """Bits for each weight of a component or of the ControlNets; None to keep the precision."""
+        bits = self.quantization.get(part, "none")
+        return None if bits == "none" else int(bits)
+
+    def precision_of(self, part: str, family: str | None = None) -> Precision:
+        """The precision of a component or of the ControlNets.
+
+        Args:
+            part: a component's name or `controlnet`.
+            family: the checkpoint's family; SDXL's VAE overflows in half precision, so it is float32 unless stated.
+        """
+        stated: Precision | None = self.precision.get(part)
+        if stated is not None:
+            return stated
+        is_xl_vae = part in (Component.VAE_DECODER, Component.VAE_ENCODER) and family in ("sdxl", "sdxl-refiner")
+        return "float32" if is_xl_vae else "float16"

@@ -1,0 +1,9 @@
+"""The list of all preflight rules, for checking recipes, for `allow:` and for the reference documentation alike."""
+
+from __future__ import annotations
+
+from sdbuild.recipe.device_rules import DEVICE_RULES
+from sdbuild.recipe.rule import Rule
+from sdbuild.recipe.rules import PIPELINE_RULES
+
+RULES: dict[str, Rule] = {rule.name: rule for rule in (*PIPELINE_RULES, *DEVICE_RULES)}

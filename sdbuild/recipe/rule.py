@@ -1,0 +1,69 @@
+"""What a preflight rule is: a named check with its reason and the place where that is documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sdbuild.recipe.document import Mapping
+from sdbuild.recipe.facts import CheckpointFacts
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.target import Target
+from sdbuild.recipe.validation import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a rule may look at.
+
+    Attributes:
+        recipe: resolved for the target.
+        target: the device.
+        facts: what is known of the checkpoint; None when nothing is.
+        root: the recipe's tree, resolved for the target.
+    """
+
+    recipe: Recipe
+    target: Target
+    facts: CheckpointFacts | None
+    root: Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule: the place in the recipe, what is wrong there, and what to write instead."""
+
+    location: Location
+    message: str
+    help: str
+
+
+Check = Callable[[Context], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A named preflight rule.
+
+    Attributes:
+        name: what `allow:` takes.
+        summary: what a recipe must satisfy.
+        reason: what happens otherwise.
+        source: where that is documented.
+        check: finds where a recipe breaks the rule.
+    """
+
+    name: str
+    summary: str
+    reason: str
+    source: str
+    check: Check
+
+
+def rule(name: str, *, reason: str, source: str) -> Callable[[Check], Rule]:
+    """Make a check the rule of that name; its docstring says what a recipe must satisfy."""
+
+    def make(check: Check) -> Rule:
+        return Rule(name, " ".join((check.__doc__ or "").split()), reason, source, check)
+
+    return make

@@ -1,0 +1,84 @@
+"""The words that recipes and targets are written in: closed sets of values and the patterns of names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+
+class Component(StrEnum):
+    """A model of the pipeline, by its folder's name in a diffusers checkpoint."""
+
+    TEXT_ENCODER = "text_encoder"
+    TEXT_ENCODER_2 = "text_encoder_2"
+    UNET = "unet"
+    VAE_DECODER = "vae_decoder"
+    VAE_ENCODER = "vae_encoder"
+    SAFETY_CHECKER = "safety_checker"
+
+    @property
+    def checkpoint_folder(self) -> str:
+        """The folder of a diffusers pipeline that holds this component's configuration and weights."""
+        return "vae" if self in (Component.VAE_DECODER, Component.VAE_ENCODER) else self.value
+
+
+class AttentionImplementation(StrEnum):
+    """How attention is written in the UNet and the ControlNets; the names are those of ml-stable-diffusion."""
+
+    ORIGINAL = "ORIGINAL"
+    SPLIT_EINSUM = "SPLIT_EINSUM"
+    SPLIT_EINSUM_V2 = "SPLIT_EINSUM_V2"
+
+
+class ComputeUnit(StrEnum):
+    """The processors that Core ML may use; the names are those of MLComputeUnits in coremltools."""
+
+    CPU_ONLY = "CPU_ONLY"
+    CPU_AND_GPU = "CPU_AND_GPU"
+    CPU_AND_NE = "CPU_AND_NE"
+    ALL = "ALL"
+
+    @property
+    def may_use_neural_engine(self) -> bool:
+        """Whether Core ML may put a model on the Neural Engine."""
+        return self in (ComputeUnit.CPU_AND_NE, ComputeUnit.ALL)
+
+
+class DeploymentTarget(StrEnum):
+    """The oldest operating system that a bundle's models run on."""
+
+    IOS16 = "iOS16"
+    IOS17 = "iOS17"
+    IOS18 = "iOS18"
+    MACOS13 = "macOS13"
+    MACOS14 = "macOS14"
+    MACOS15 = "macOS15"
+
+    @property
+    def normalised(self) -> Literal["iOS16", "iOS17", "iOS18"]:
+        """The iOS name of the same generation: the same operations and specification version, so the same artifacts."""
+        match self:
+            case DeploymentTarget.IOS16 | DeploymentTarget.MACOS13:
+                return "iOS16"
+            case DeploymentTarget.IOS17 | DeploymentTarget.MACOS14:
+                return "iOS17"
+            case DeploymentTarget.IOS18 | DeploymentTarget.MACOS15:
+                return "iOS18"
+
+
+Bits = Literal[1, 2, 3, 4, 6, 8, "none"]
+Precision = Literal["float16", "float32"]
+OperatingSystem = Literal["iOS", "iPadOS", "macOS"]
+
+NAME_PATTERN = r"^[a-z0-9]+([._-][a-z0-9]+)*$"
+NAME_HELP = (
+    "use small letters, digits and single `-`, `_` or `.` between them: the name becomes a file's and a folder's name"
+)
+NAME_LENGTH = 64
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
+
+# The part of a pipeline that has its own bits and precision: a component, or every ControlNet of the recipe.
+CONTROLNET = "controlnet"
+Gate = Annotated[float, Field(ge=0, le=400)]
