@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 
 from sdbuild.store.errors import StoreError
-from sdbuild.store.owner import unique_name
+from sdbuild.store.layout import Layout
 
 _TICK_NS = 10_000_000  # a kernel's clock for file times may stand still for as long (100 Hz)
 _COARSE_NS = 2_000_000_000  # file systems that keep whole seconds
@@ -32,11 +32,12 @@ _Record = tuple[int, int, int, str]
 
 
 class StatCache:
-    """Digests of files by their stat; `path` is the log, which a read-only cache never creates."""
+    """Digests of files by their stat, in the log of one store; in memory alone if the store is read-only."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._path = path
-        self._read_only = read_only
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._path = layout.stats
+        self._read_only = layout.read_only
         self._lock = threading.Lock()
         self._records: dict[_Identity, _Record] = {}
         self._log_identity: _Identity | None = None
@@ -96,7 +97,7 @@ class StatCache:
         with self._lock:
             self._reload()
             self._records = dict(list(self._records.items())[-_KEPT_RECORDS:])
-            temporary = self._path.with_name(f"{self._path.name}.{unique_name()}")
+            temporary = self._layout.temporary()
             temporary.write_bytes(b"".join(_line(identity, record) for identity, record in self._records.items()))
             temporary.replace(self._path)
 

@@ -30,7 +30,7 @@ class Store:
 
     def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.layout = Layout(root.expanduser().absolute(), read_only)
-        self._stats = StatCache(self.layout.stats, read_only=read_only)
+        self._stats = StatCache(self.layout)
         self._blobs = Blobs(self.layout, self._stats)
         self._outputs = Outputs(self.layout, self._stats)
         self._records = Records(self.layout)
@@ -48,7 +48,7 @@ class Store:
             directory: what to store; links in it are refused.
             move: whether the files themselves may become blobs; the directory is then gone afterwards.
         """
-        self._prepare()
+        self.prepare()
         found = list(scan(directory))
         for relative, _, status in found:
             if not stat.S_ISREG(status.st_mode):
@@ -75,7 +75,7 @@ class Store:
             files: relative path in the tree → the file.
             progress: called with the fraction of bytes done and the file just read.
         """
-        self._prepare()
+        self.prepare()
         absolute = {relative: path.expanduser().absolute() for relative, path in files.items()}
         total = sum(_regular(path).st_size for path in absolute.values()) or 1
         entries, done = [], 0
@@ -139,7 +139,7 @@ class Store:
             destination: the directory; its parents are made.
             mode: ``output``: read-only files (reflink, hard link or copy). ``input``: symbolic links to the content.
         """
-        self._prepare()
+        self.prepare()
         tree = self._tree(digest)
         places = dict(zip((entry.path for entry in tree.entries), self._find(tree), strict=True))
         lost = [path for path, place in places.items() if place is None]
@@ -161,7 +161,7 @@ class Store:
 
     def discard(self, destination: Path) -> None:
         """Remove a materialised directory without making the blobs that it was linked to look changed."""
-        self._prepare()
+        self.prepare()
         self._outputs.discard(destination)
 
     def lookup(self, key: str) -> ActionResult | None:
@@ -175,7 +175,7 @@ class Store:
 
     def record(self, key: str, document: Mapping[str, Any], result: ActionResult, *, name: str | None = None) -> None:
         """Write an action's result; `name` (as ``convert:unet``) files it as the latest run of that kind."""
-        self._prepare()
+        self.prepare()
         self._records.write(key, document, result)
         if name is not None:
             self._records.add_history(name, key)
@@ -186,7 +186,7 @@ class Store:
 
     def slot_write(self, slot: str, key: str) -> None:
         """Note that the action with this key now stands for a task (``<recipe>/<task name>``)."""
-        self._prepare()
+        self.prepare()
         self._records.write_slot(slot, key, self._records.document(key))
 
     def slot_read(self, slot: str) -> dict[str, Any] | None:
@@ -210,21 +210,22 @@ class Store:
 
     def scratch(self) -> Path:
         """A new empty directory in the store's file system; removed by a later process if this one dies."""
-        self._prepare()
+        self.prepare()
         path = self.layout.temporary()
         path.mkdir()
         return path
 
     def gc(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> Collected:
         """Remove every blob and tree that no kept action (by key) needs, except the newest (see `collect`)."""
-        self._prepare()
+        self.prepare()
         return collect(self.layout, self._records, self.load_tree, keep, grace_seconds)
 
     def sizes(self) -> Sizes:
         """How much of what the store holds."""
         return measure(self.layout)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the root before a first write, and remove once what killed processes left unfinished."""
         self.layout.prepare()
         if not self._swept:
             self._swept = True
