@@ -7,8 +7,6 @@ folder.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +16,18 @@ from sdbuild.errors import SdbuildError
 from sdbuild.hub import Hub
 from sdbuild.stages import Stage
 from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS, CheckpointFilesError, select_files
+from sdbuild.stages.files import place
 
 STAGE = Stage(
     name="source",
     version=1,
-    modules=("sdbuild.hub", "sdbuild.stages.checkpoint_files", "sdbuild.models.tiny"),
+    modules=(
+        "sdbuild.hub",
+        "sdbuild.hub_errors",
+        "sdbuild.stages.checkpoint_files",
+        "sdbuild.stages.files",
+        "sdbuild.models.tiny",
+    ),
 )
 
 Progress = Callable[[float, str], None]
@@ -60,14 +65,14 @@ def _generate(name: str, component: str, out: Path) -> None:
         tiny.generate(name, checkpoint, folders)
         files = _select(f"{BUILTIN}{name}", component, _listing(checkpoint))
         for target, source in files.items():
-            _place(checkpoint / source, out / target)
+            place(checkpoint / source, out / target)
 
 
 def _take(checkpoint: Path, component: str, out: Path) -> None:
     if not checkpoint.is_dir():
         raise SourceError(f"{checkpoint}: no such directory; model.version must be a checkpoint in diffusers layout.")
     for target, source in _select(str(checkpoint), component, _listing(checkpoint)).items():
-        _place(checkpoint / source, out / target)
+        place(checkpoint / source, out / target)
 
 
 def _download(version: str, revision: str | None, component: str, out: Path, progress: Progress) -> None:
@@ -80,7 +85,7 @@ def _download(version: str, revision: str | None, component: str, out: Path, pro
     files = _select(where, component, [file.name for file in repository.files])
     paths = hub.download(repository, files.values(), progress)
     for target, source in files.items():
-        _place(paths[source], out / target)
+        place(paths[source], out / target)
 
 
 def _select(where: str, component: str, names: list[str]) -> dict[str, str]:
@@ -92,12 +97,3 @@ def _select(where: str, component: str, names: list[str]) -> dict[str, str]:
 
 def _listing(checkpoint: Path) -> list[str]:
     return sorted(path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
-
-
-def _place(source: Path, target: Path) -> None:
-    """Put a file where it belongs, without copying its bytes where the file system can."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -1,0 +1,121 @@
+"""`bundle.json`: what a bundle is, for the app that ships it and for the tools that check it.
+
+Everything in it follows from the recipe, the target and the artifacts, so that two builds give the same bytes; what
+concerns the machine that built it stands in `build-host.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
+from sdbuild.bundle.errors import BundleError
+from sdbuild.bundle.interface import Feature, read_interface
+from sdbuild.bundle.layout import DOCUMENT, MERGES, RESOURCES, VOCABULARY
+from sdbuild.bundle.metadata import read_card
+
+FORMAT = 1
+NOT_VERIFIED = "not verified"
+
+Json = dict[str, Any]
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write canonical JSON: sorted keys, two spaces, UTF-8, a final newline, no NaN."""
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def read_document(bundle: Path) -> Json:
+    """Read the `bundle.json` of a bundle directory.
+
+    Raises:
+        BundleError: it is missing, no JSON object, or of another format.
+    """
+    path = bundle / DOCUMENT
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{bundle}: no {DOCUMENT} here; give the directory that holds it and {RESOURCES}") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); build the bundle again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BundleError(f"{path}: not of format {FORMAT}; build the bundle again with this version of sdbuild")
+    return document
+
+
+def bundle_digest(bundle: Path) -> str:
+    """A bundle's identity: the SHA-256 of its `bundle.json`, which names the digest of every model."""
+    return file_digest(bundle / DOCUMENT)
+
+
+def describe_model(resources: Path, name: str) -> Json:
+    """What `bundle.json` says of the model `Resources/<name>`: its file, size, digest and interface."""
+    path = resources / name
+    interface = read_interface(path)
+    return {
+        "file": name,
+        "bytes": tree_size(path),
+        "digest": f"sha256:{tree_digest(path)}",
+        "specification_version": interface.specification_version,
+        "license": interface.license,
+        "inputs": [_feature(feature) for feature in interface.inputs],
+        "outputs": [_feature(feature) for feature in interface.outputs],
+    }
+
+
+def _feature(feature: Feature) -> Json:
+    return {"name": feature.name, "shape": list(feature.shape), "dtype": feature.dtype}
+
+
+def tokenizer_facts(resources: Path, padding: str) -> Json:
+    """What `bundle.json` says of the tokenizer."""
+    return {
+        "padding_token": padding,
+        "files": {name: f"sha256:{file_digest(resources / name)}" for name in (VOCABULARY, MERGES)},
+    }
+
+
+def checkpoint_facts(index: Path) -> Json:
+    """What an app must know of the checkpoint and cannot see in the models.
+
+    Args:
+        index: the checkpoint's JSON files: `model_index.json`, each component's `config.json`, the scheduler's.
+    """
+    from sdbuild.recipe import read_checkpoint_facts
+
+    facts = read_checkpoint_facts(index)
+    vae, scheduler = facts.config("vae"), _scheduler(index)
+    xl = (facts.family or "").startswith("sdxl")
+    return {
+        "family": facts.family,
+        "prediction_type": facts.prediction_type or "epsilon",
+        "scheduler": scheduler,
+        "vae": {
+            # The defaults are the ones of diffusers' AutoencoderKL, but for XL checkpoints that leave the factor out.
+            "scaling_factor": vae.get("scaling_factor") or (0.13025 if xl else 0.18215),
+            "shift_factor": vae.get("shift_factor") or 0.0,
+            "latent_channels": vae.get("latent_channels", 4),
+        },
+        "force_zeros_for_empty_prompt": bool(_index(index).get("force_zeros_for_empty_prompt", xl)),
+    }
+
+
+def _scheduler(index: Path) -> Json:
+    path = index / "scheduler" / "scheduler_config.json"
+    content = json.loads(path.read_bytes()) if path.is_file() else {}
+    return {key: value for key, value in content.items() if key != "_diffusers_version"}
+
+
+def _index(index: Path) -> Json:
+    path = index / "model_index.json"
+    content: Json = json.loads(path.read_bytes()) if path.is_file() else {}
+    return content
+
+
+def license_of(index: Path) -> str:
+    """The checkpoint's license, as its model card or license file says; empty when neither does."""
+    return read_card(index).license

@@ -1,0 +1,71 @@
+"""`vocab.json` and `merges.txt` of a bundle, from the files of a checkpoint's own CLIP tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sdbuild.bundle.errors import BundleError
+from sdbuild.bundle.layout import MERGES, VOCABULARY
+
+START, END, PADDING = "<|startoftext|>", "<|endoftext|>", "!"
+"""The tokens that the Swift package looks up by name."""
+
+_WHOLE = "tokenizer.json"
+_HEADER = "#version: 0.2"
+
+
+def write_tokenizer(source: Path, resources: Path) -> None:
+    """Write both files to `resources`.
+
+    A checkpoint that has only the newer `tokenizer.json` holds the same vocabulary and merges in it.
+
+    Raises:
+        BundleError: the tokenizer's files are missing or are no byte-pair encoding.
+    """
+    try:
+        if (source / VOCABULARY).is_file() and (source / MERGES).is_file():
+            vocabulary = (source / VOCABULARY).read_text(encoding="utf-8")
+            merges = (source / MERGES).read_text(encoding="utf-8")
+        else:
+            vocabulary, merges = _from_whole(json.loads((source / _WHOLE).read_bytes()))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{source}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{source}: the tokenizer is no byte-pair encoding ({error!r})") from error
+    # The Swift package cuts the text at newlines and drops what follows the last one.
+    merges = "".join(f"{line}\n" for line in merges.split("\n") if line.strip())
+    for name, text in ((VOCABULARY, vocabulary), (MERGES, merges)):
+        (resources / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def padding_token(source: Path) -> str:
+    """The token that the checkpoint's own tokenizer pads with; the end of the text where it does not say."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        try:
+            token = json.loads((source / name).read_bytes()).get("pad_token")
+        except (OSError, ValueError, AttributeError):
+            continue
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            return token
+    return END
+
+
+def _from_whole(document: Any) -> tuple[str, str]:
+    model = document["model"]
+    if model.get("type", "BPE") != "BPE":
+        raise ValueError(f"its model is {model['type']}")
+    added = {token["content"]: token["id"] for token in document.get("added_tokens", [])}
+    tokens: dict[str, int] = {**model["vocab"], **added}
+    vocabulary = dict(sorted(tokens.items(), key=lambda item: item[1]))
+    return json.dumps(vocabulary, ensure_ascii=False) + "\n", "\n".join([_HEADER, *_pairs(model["merges"])])
+
+
+def _pairs(merges: Iterable[str | list[str]]) -> Iterable[str]:
+    """Merges are `"a b"` in older files and `["a", "b"]` in newer ones."""
+    return (merge if isinstance(merge, str) else " ".join(merge) for merge in merges)

@@ -1,0 +1,120 @@
+"""The bundle stage: the models, the tokenizer's files and `bundle.json` in the layout that the Swift package loads.
+
+Inputs: ``index`` (the checkpoint's JSON files), ``tokenizer``, one role a part (`unet`, `controlled_unet`,
+`controlnet-NAME`, …) with its packages or compiled models, and ``verify-STAGE-PART`` with a comparison's
+only JSON file.
+Parameters: what the recipe and the target say, as `sdbuild.plan.draft` writes them out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.bundle import document
+from sdbuild.bundle.errors import BundleError
+from sdbuild.bundle.layout import DOCUMENT, RESOURCES, base_name, find_models
+from sdbuild.stages import Stage
+from sdbuild.stages.files import place_tree
+
+STAGE = Stage(
+    name="bundle",
+    version=1,
+    modules=("sdbuild.bundle", "sdbuild.recipe.facts", "sdbuild.stages.files"),
+)
+
+_VERIFICATION = "verify-"
+_FILES = ("index", "tokenizer")
+_OPERATING_SYSTEMS = {
+    "iOS16": {"iOS": "16.0", "macOS": "13.0"},
+    "iOS17": {"iOS": "17.0", "macOS": "14.0"},
+    "iOS18": {"iOS": "18.0", "macOS": "15.0"},
+}
+_PIXELS = 8  # rows and columns of the picture for each of the latent image
+_DENOISERS = ("unet", "controlled_unet")
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Assemble one bundle in `out` and check it.
+
+    Raises:
+        BundleError: a part's artifact holds no model, the tokenizer is unusable, or the bundle breaks the contract.
+    """
+    from sdbuild.bundle.linter import check
+    from sdbuild.bundle.tokenizer import padding_token, write_tokenizer
+
+    resources = out / RESOURCES
+    resources.mkdir()
+    models = {}
+    parts = [role for role in inputs if role not in _FILES and not role.startswith(_VERIFICATION)]
+    for index, part in enumerate(parts):
+        progress(index / len(parts), part)
+        for name in _place_models(part, inputs[part], resources):
+            models[name.rpartition(".")[0]] = document.describe_model(resources, name) | _settings(part, params)
+    facts = document.checkpoint_facts(inputs["index"])
+    if "tokenizer" in inputs:
+        write_tokenizer(inputs["tokenizer"], resources)
+        facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))
+    document.write_json(out / DOCUMENT, _document(inputs, params, models, facts))
+    progress(1.0, "checking the bundle")
+    check(out)
+
+
+def _place_models(part: str, artifact: Path, resources: Path) -> Iterator[str]:
+    """Place a part's models under the bundle's names; yields each name with its suffix."""
+    found = find_models(artifact)
+    if not 1 <= len(found) <= 2:
+        raise BundleError(
+            f"{part}: its artifact holds {len(found)} models ({artifact}); there must be one, or two chunks"
+        )
+    for number, path in enumerate(found, start=1):
+        chunk = f"Chunk{number}" if len(found) == 2 else ""
+        name = f"{base_name(part)}{chunk}{path.suffix}"
+        place_tree(path, resources / name)
+        yield name
+
+
+def _settings(part: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """How the recipe had a part's models made."""
+    denoiser = part in _DENOISERS or part.startswith("controlnet-")
+    return {
+        "part": part,
+        "bits": params["quantization"][part],
+        "precision": params["precision"][part],
+        "attention_implementation": params["attention_implementation"] if denoiser else None,
+    }
+
+
+def _document(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], models: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    copied = (
+        "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
+        "controlnets", "target", "allowed_rules", "compiled",
+    )  # fmt: skip
+    latent = params["latent"]
+    return {
+        "format": document.FORMAT,
+        **{name: params[name] for name in copied},
+        **facts,
+        "image": {"height": _PIXELS * latent["height"], "width": _PIXELS * latent["width"]},
+        "deployment_target": params["deployment_target"],
+        "minimum_os": _OPERATING_SYSTEMS[params["deployment_target"]],
+        "compute_unit": params["target"]["compute_unit"],
+        "license": document.license_of(inputs["index"]),
+        "models": models,
+        "verification": _verification(inputs) if params["verified"] else document.NOT_VERIFIED,
+    }
+
+
+def _verification(inputs: Mapping[str, Path]) -> dict[str, Any]:
+    reports = {}
+    for role, path in inputs.items():
+        if role.startswith(_VERIFICATION):
+            (report,) = path.glob("*.json")
+            reports[role.removeprefix(_VERIFICATION)] = json.loads(report.read_bytes())
+    return reports
