@@ -4,5 +4,6 @@ from sdbuild.models.build import build
 from sdbuild.models.component import ComponentModel
 from sdbuild.models.errors import ModelError
 from sdbuild.models.parity import psnr
+from sdbuild.models.reference import reference
 
-__all__ = ["ComponentModel", "ModelError", "build", "psnr"]
+__all__ = ["ComponentModel", "ModelError", "build", "psnr", "reference"]

@@ -57,7 +57,7 @@ def fused(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 
 
 def split_heads(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """One head at a time, the keys' dimension second and the queries' last, so that nothing is ever transposed but the keys."""
+    """One head at a time, weights as (B, K, 1, Q), so that nothing is ever transposed but the keys."""
     keys, values = _key_and_value_heads(key, value, heads)
     return _attend(query, keys, values)
 
@@ -74,7 +74,7 @@ def split_heads_and_queries(query: Tensor, key: Tensor, value: Tensor, heads: in
         return split_heads(query, key, value, heads)
     keys, values = _key_and_value_heads(key, value, heads)
     sizes = [min(query_chunk, length - start) for start in range(0, length, query_chunk)]
-    return torch.cat([_attend(piece, keys, values) for piece in query.split(sizes, dim=3)], dim=3)
+    return torch.cat([_attend(piece, keys, values) for piece in torch.split(query, sizes, dim=3)], dim=3)
 
 
 def _key_and_value_heads(key: Tensor, value: Tensor, heads: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -83,12 +83,12 @@ def _key_and_value_heads(key: Tensor, value: Tensor, heads: int) -> tuple[list[T
         return [key.transpose(1, 3)], [value]
     # A list of sizes exports as one operation with many results; an integer would be computed from the shape.
     sizes = [key.shape[1] // heads] * heads
-    return list(key.transpose(1, 3).split(sizes, dim=3)), list(value.split(sizes, dim=1))
+    return list(torch.split(key.transpose(1, 3), sizes, dim=3)), list(torch.split(value, sizes, dim=1))
 
 
 def _attend(query: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
     # In this order of operands each einsum is the `nchw,nwhu->nchu` that Core ML has an operation for.
-    queries = [query] if len(keys) == 1 else query.split([query.shape[1] // len(keys)] * len(keys), dim=1)
+    queries = [query] if len(keys) == 1 else torch.split(query, [query.shape[1] // len(keys)] * len(keys), dim=1)
     attended = [
         torch.einsum("bchk,bkhq->bchq", value, torch.einsum("bkhc,bchq->bkhq", key, query).softmax(1))
         for query, key, value in zip(queries, keys, values, strict=True)

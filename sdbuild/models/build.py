@@ -1,4 +1,4 @@
-"""The two entries of this room: a component for conversion, and the original that it is compared with."""
+"""The entry of this room: from a component's folder to a model that can be exported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from sdbuild.models.attention import QUERY_CHUNK
 from sdbuild.models.component import ComponentModel
 from sdbuild.models.errors import ModelError
+
+# Pixels for each latent row and column: the same in every autoencoder that came with a safety checker.
+_PIXELS = 8
 
 
 def build(
@@ -52,14 +55,16 @@ def build(
     if component in ("vae_decoder", "vae_encoder"):
         from sdbuild.models.vae import build_vae
 
-        return build_vae(
-            component, checkpoint, latent_height=latent_height, latent_width=latent_width, family=family
-        )
+        return build_vae(component, checkpoint, latent_height=latent_height, latent_width=latent_width, family=family)
+    if component == "safety_checker":
+        from sdbuild.models.safety_checker import build_safety_checker
+
+        size = {"image_height": _PIXELS * latent_height, "image_width": _PIXELS * latent_width}
+        return build_safety_checker(checkpoint, **size, family=family)
     if component == "unet":
         from sdbuild.models.unet import build_unet
 
         return build_unet(
-            component,
             checkpoint,
             attention_implementation=attention_implementation,
             latent_height=latent_height,
@@ -70,4 +75,20 @@ def build(
             family=family,
             query_chunk=query_chunk,
         )
-    raise ModelError(f"Unknown component {component!r}.")
+    if component == "controlnet":
+        from sdbuild.models.controlnet import build_controlnet
+
+        return build_controlnet(
+            checkpoint,
+            attention_implementation=attention_implementation,
+            latent_height=latent_height,
+            latent_width=latent_width,
+            text_sequence_length=text_sequence_length,
+            batch=batch,
+            family=family,
+            query_chunk=query_chunk,
+        )
+    raise ModelError(
+        f"Unknown component {component!r}; known are text_encoder, text_encoder_2, unet, vae_decoder, vae_encoder, "
+        "safety_checker and controlnet."
+    )

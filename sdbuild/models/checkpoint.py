@@ -14,7 +14,7 @@ import mmap
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -73,9 +73,7 @@ class StoredTensor:
             return
         start = self.raw.__array_interface__["data"][0]
         first = start - start % mmap.PAGESIZE
-        _libc.madvise(
-            ctypes.c_void_p(first), ctypes.c_size_t(start + self.raw.nbytes - first), mmap.MADV_DONTNEED
-        )
+        _libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(start + self.raw.nbytes - first), mmap.MADV_DONTNEED)
 
     def reshaped(self, shape: tuple[int, ...]) -> StoredTensor:
         """The same elements in the same order under another shape."""
@@ -112,10 +110,16 @@ class ConstantWeight:
 
 
 class Checkpoint(Mapping[str, StoredTensor]):
-    """The tensors of one component by name, none of them read yet."""
+    """The tensors of one component by name, none of them read yet.
 
-    def __init__(self, location: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    Attributes:
+        location: the file that was opened: weights, or the index of shards.
+        variant: what its name says between stem and extension, such as `fp16`.
+    """
+
+    def __init__(self, location: Path, variant: str | None, tensors: Mapping[str, StoredTensor]) -> None:
         self.location = location
+        self.variant = variant
         self._tensors = dict(tensors)
 
     @classmethod
@@ -128,16 +132,19 @@ class Checkpoint(Mapping[str, StoredTensor]):
         Raises:
             ModelError: there are no weights, a file is damaged, or an index names a file that is not there.
         """
-        location, load = _find(directory)
+        location, variant = _find(directory)
+        load = _read_pickle if ".bin" in location.suffixes else _read_safetensors
         if location.suffix != ".json":
-            return cls(location, load(location))
+            return cls(location, variant, load(location))
         tensors: dict[str, StoredTensor] = {}
         for shard, names in _read_index(location).items():
             held = load(location.parent / shard)
             if absent := sorted(names - held.keys()):
-                raise ModelError(f"{location}: {shard} should hold {', '.join(absent)} but does not. Download it again.")
+                raise ModelError(
+                    f"{location}: {shard} should hold {', '.join(absent)} but does not. Download it again."
+                )
             tensors.update((name, held[name]) for name in names)
-        return cls(location, tensors)
+        return cls(location, variant, tensors)
 
     def __getitem__(self, name: str) -> StoredTensor:
         return self._tensors[name]
@@ -149,9 +156,9 @@ class Checkpoint(Mapping[str, StoredTensor]):
         return len(self._tensors)
 
 
-def _find(directory: Path) -> tuple[Path, Callable[[Path], dict[str, StoredTensor]]]:
-    """The file to open first (weights, or the index of shards) and the reader of its format."""
-    found: list[tuple[tuple[int, int, int, str], Path]] = []
+def _find(directory: Path) -> tuple[Path, str | None]:
+    """The file to open first (weights, or the index of shards) and its variant."""
+    found: list[tuple[tuple[int, int, int, str], Path, str | None]] = []
     for path in directory.iterdir() if directory.is_dir() else ():
         # stem[.variant].extension, and for an index also stem.extension.index[.variant].json
         match = re.fullmatch(
@@ -167,15 +174,15 @@ def _find(directory: Path) -> tuple[Path, Callable[[Path], dict[str, StoredTenso
                 int(match["index"] is not None),
                 path.name,
             )
-            found.append((order, path))
+            found.append((order, path, variant or None))
     if not found:
         held = ", ".join(sorted(path.name for path in directory.iterdir())) if directory.is_dir() else "no such folder"
         raise ModelError(
             f"{directory}: no weights found ({held or 'empty'}). Expected a file such as {_STEMS[0]}.safetensors, "
             f"model.safetensors or pytorch_model.bin, whole or with its index of shards."
         )
-    path = min(found)[1]
-    return path, _read_pickle if ".bin" in path.suffixes else _read_safetensors
+    _, path, variant_found = min(found)
+    return path, variant_found
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:

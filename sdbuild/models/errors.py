@@ -6,4 +6,4 @@ from sdbuild.errors import SdbuildError
 
 
 class ModelError(SdbuildError):
-    """A checkpoint or configuration that cannot become a model: what is wrong, in which file or tensor, and what to do."""
+    """A checkpoint or configuration that cannot become a model: what is wrong, where, and what to do."""

@@ -95,6 +95,8 @@ class Sinusoid(nn.Module):
     The phases reach 1000 rad, where float16 has a step of 0.5 rad: this module stays in float32.
     """
 
+    frequencies: torch.Tensor
+
     def __init__(self, channels: int, flip_sin_to_cos: bool, frequency_shift: float, scale: float = 1) -> None:
         super().__init__()
         if channels % 2:

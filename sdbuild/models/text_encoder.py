@@ -31,7 +31,7 @@ _MASKED = -3e4
 
 _PROJECTED = "CLIPTextModelWithProjection"
 # Families whose UNet takes the penultimate hidden state instead of the last.
-_PENULTIMATE = ("sdxl", "sdxl-refiner", "sd3")
+PENULTIMATE_FAMILIES = ("sdxl", "sdxl-refiner", "sd3")
 
 # In checkpoints, but not parameters: position ids were saved by old versions of transformers, the others belong to
 # the whole CLIP of which a text tower was taken.
@@ -105,12 +105,14 @@ def build_text_encoder(
     """The text encoder of `checkpoint`, whichever of a pipeline's two or three it is."""
     raw = read_config(checkpoint, "CLIPTextModel", _PROJECTED, "CLIPModel")
     # A CLIP configuration may hold the text tower's as a part.
-    config = _DEFAULTS | {key: value for key, value in {**raw, **raw.get("text_config", {})}.items() if value is not None}
+    config = _DEFAULTS | {
+        key: value for key, value in {**raw, **raw.get("text_config", {})}.items() if value is not None
+    }
     length, longest = text_sequence_length, config["max_position_embeddings"]
     if length > longest:
         raise ModelError(f"{checkpoint}: a text of {length} tokens is longer than the encoder's {longest} positions.")
     projected = _PROJECTED in (raw.get("architectures") or ())
-    penultimate = projected or family in _PENULTIMATE or component == "text_encoder_2"
+    penultimate = projected or family in PENULTIMATE_FAMILIES or component == "text_encoder_2"
     with torch.device("meta"):
         module = TextEncoder(config, length, penultimate=penultimate, projected=projected).eval().requires_grad_(False)
     weights = Checkpoint.open(checkpoint)

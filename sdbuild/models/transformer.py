@@ -60,7 +60,7 @@ class GatedGelu(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, C, 1, S) → (B, 4C, 1, S)."""
         hidden = self.proj(hidden)
-        value, gate = hidden.split([hidden.shape[1] // 2] * 2, dim=1)
+        value, gate = torch.split(hidden, [hidden.shape[1] // 2] * 2, dim=1)
         return value * functional.gelu(gate)
 
 

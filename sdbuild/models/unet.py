@@ -64,7 +64,6 @@ class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no typ
 
 
 def build_unet(
-    component: str,
     checkpoint: Path,
     *,
     attention_implementation: str,
@@ -94,7 +93,7 @@ def build_unet(
         "What the model predicts for each latent: noise, or velocity where the scheduler is set to v-prediction.",
     )
     return ComponentModel(
-        component=component,
+        component="unet",
         family=family or family_of(unet.config),
         module=unet,
         inputs=tuple(inputs),
@@ -218,7 +217,7 @@ def condition_inputs(config: Any, batch: int, family: str | None) -> list[Tensor
 def split_conditions(
     config: Any, conditions: tuple[torch.Tensor, ...]
 ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...]]:
-    """diffusers' keyword arguments for the inputs of `condition_inputs`, and the inputs that follow them."""
+    """The keyword arguments of diffusers for the inputs of `condition_inputs`, and the inputs that follow them."""
     keywords: dict[str, Any] = {}
     if config.addition_embed_type == "text_time":
         keywords["added_cond_kwargs"] = {"text_embeds": conditions[0], "time_ids": conditions[1]}
@@ -258,8 +257,8 @@ def check_latent_size(model: Any, height: int, width: int) -> None:
     factor = 2 ** sum(block.downsamplers is not None for block in model.down_blocks)
     if height % factor or width % factor:
         raise ModelError(
-            f"A latent of {height}×{width} cannot be halved {factor.bit_length() - 1} times: both must be multiples of "
-            f"{factor}, for example {max(height // factor, 1) * factor}×{max(width // factor, 1) * factor}."
+            f"A latent of {height} by {width} cannot be halved {factor.bit_length() - 1} times: "
+            f"both must be multiples of {factor}, for example {max(height // factor, 1) * factor} by {max(width // factor, 1) * factor}."
         )
 
 
@@ -278,5 +277,3 @@ def _time_ids(config: Any, family: str | None) -> int:
     if family is None:
         return 5 if remaining == _text_width(config) else 6
     return 5 if family == "sdxl-refiner" else 6
-
-

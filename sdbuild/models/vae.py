@@ -118,7 +118,9 @@ def build_vae(
         inputs=(inputs,),
         outputs=(outputs,),
         weights=map_weights(
-            module, Checkpoint.open(checkpoint), lambda name: _rename(name) if name.partition(".")[0] in halves else None
+            module,
+            Checkpoint.open(checkpoint),
+            lambda name: _rename(name) if name.partition(".")[0] in halves else None,
         ),
     )
 

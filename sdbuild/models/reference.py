@@ -1,0 +1,150 @@
+"""The original models behind the same interface: what conversions are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdbuild.models.checkpoint import Checkpoint
+from sdbuild.models.component import read_config
+from sdbuild.models.errors import ModelError
+
+Reference = Callable[..., tuple[Tensor, ...]]
+
+
+def reference(component: str, checkpoint: Path, *, family: str | None = None) -> Reference:
+    """The library's own model in float32, called as `ComponentModel.module` is.
+
+    The weights are loaded by those libraries, not by `sdbuild.models.checkpoint`, so that a mistake there shows.
+
+    Args:
+        component: as for `sdbuild.models.build`.
+        checkpoint: the component's folder.
+        family: as for `sdbuild.models.build`.
+
+    Raises:
+        ModelError: the library did not find every weight.
+    """
+    wrap = {
+        "text_encoder": _text_encoder,
+        "text_encoder_2": _text_encoder,
+        "unet": _unet,
+        "controlnet": _controlnet,
+        "vae_decoder": _vae_decoder,
+        "vae_encoder": _vae_encoder,
+        "safety_checker": _safety_checker,
+    }
+    if component not in wrap:
+        raise ModelError(f"Unknown component {component!r}; known are {', '.join(wrap)}.")
+    return torch.no_grad()(wrap[component](component, checkpoint, family))
+
+
+def _load(model: type[Any], checkpoint: Path) -> Any:
+    loaded, report = model.from_pretrained(
+        checkpoint, variant=Checkpoint.open(checkpoint).variant, local_files_only=True, output_loading_info=True
+    )
+    if missing := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise ModelError(f"{checkpoint}: {model.__name__} did not find {missing}.")
+    return loaded.float().eval()
+
+
+def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Reference:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    from sdbuild.models.text_encoder import PENULTIMATE_FAMILIES
+
+    projected = "CLIPTextModelWithProjection" in (read_config(checkpoint).get("architectures") or ())
+    model = _load(CLIPTextModelWithProjection if projected else CLIPTextModel, checkpoint)
+    penultimate = projected or family in PENULTIMATE_FAMILIES or component == "text_encoder_2"
+
+    def run(input_ids: Tensor) -> tuple[Tensor, ...]:
+        output = model(input_ids.long(), output_hidden_states=True)
+        return (
+            output.hidden_states[-2] if penultimate else output.last_hidden_state,
+            output.text_embeds if projected else output.pooler_output,
+        )
+
+    return run
+
+
+def _unet(component: str, checkpoint: Path, family: str | None) -> Reference:
+    from diffusers import UNet2DConditionModel
+
+    from sdbuild.models.unet import split_conditions
+
+    model = _load(UNet2DConditionModel, checkpoint)
+
+    def run(sample: Tensor, timestep: Tensor, text: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
+        keywords, residuals = split_conditions(model.config, conditions)
+        output: tuple[Tensor, ...] = model(
+            sample,
+            timestep,
+            text.squeeze(2).transpose(1, 2),
+            down_block_additional_residuals=residuals[:-1] or None,
+            mid_block_additional_residual=residuals[-1] if residuals else None,
+            return_dict=False,
+            **keywords,
+        )
+        return output
+
+    return run
+
+
+def _controlnet(component: str, checkpoint: Path, family: str | None) -> Reference:
+    from diffusers import ControlNetModel
+
+    from sdbuild.models.unet import split_conditions
+
+    model = _load(ControlNetModel, checkpoint)
+
+    def run(
+        sample: Tensor, timestep: Tensor, text: Tensor, condition: Tensor, *conditions: Tensor
+    ) -> tuple[Tensor, ...]:
+        keywords, _ = split_conditions(model.config, conditions)
+        skips, middle = model(
+            sample, timestep, text.squeeze(2).transpose(1, 2), condition, return_dict=False, **keywords
+        )
+        return (*skips, middle)
+
+    return run
+
+
+def _vae_decoder(component: str, checkpoint: Path, family: str | None) -> Reference:
+    from diffusers import AutoencoderKL
+
+    model = _load(AutoencoderKL, checkpoint)
+    return lambda z: (model.decode(z).sample,)
+
+
+def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Reference:
+    from diffusers import AutoencoderKL
+
+    model = _load(AutoencoderKL, checkpoint)
+
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        # Not the distribution's parameters: those have their log variance clamped.
+        moments = model.encoder(x)
+        return (moments if model.quant_conv is None else model.quant_conv(moments),)
+
+    return run
+
+
+def _safety_checker(component: str, checkpoint: Path, family: str | None) -> Reference:
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
+
+    model = _load(StableDiffusionSafetyChecker, checkpoint)
+
+    def run(clip_input: Tensor, images: Tensor, adjustment: Tensor) -> tuple[Tensor, ...]:
+        # Not the original's forward, which blackens its input in place, rounds, and keeps its scores to itself.
+        embedding = model.visual_projection(model.vision_model(clip_input)[1])
+        special = cosine_distance(embedding, model.special_care_embeds) - model.special_care_embeds_weights
+        scores = cosine_distance(embedding, model.concept_embeds) - model.concept_embeds_weights + adjustment
+        scores = scores + 0.01 * torch.any(special + adjustment > 0, dim=1, keepdim=True)
+        unsafe = torch.any(scores > 0, dim=1)
+        return torch.where(unsafe[:, None, None, None], 0.0, images), unsafe.float(), scores
+
+    return run
