@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sdbuild.execute.errors import ExecuteError
@@ -58,7 +59,7 @@ def reserved(
     while True:
         with locked(folder / "memory.lock", lambda _: None, check):
             others = _others(folder)
-            budget = memory_budget(sum(anonymous_memory(worker) for _, worker in others if worker))
+            budget = memory_budget(sum(usage_of(worker).anonymous for _, worker in others if worker))
             taken = sum(held for held, _ in others)
             if not others or taken + amount <= budget:
                 path.write_text(json.dumps({"amount": amount, "worker": 0}))
@@ -108,15 +109,25 @@ def available_memory() -> int:
     return max(available, 0)
 
 
-def anonymous_memory(process: int) -> int:
-    """Bytes that a process holds and that could not be given back to files; 0 when it is gone or hidden."""
+@dataclass(frozen=True)
+class Usage:
+    """What a process holds: bytes that could not be given back to files, and the highest resident memory so far."""
+
+    anonymous: int
+    peak_rss: int
+
+
+def usage_of(process: int) -> Usage:
+    """A process's memory now; zeros when it is gone, and for what the system does not tell."""
     if _MACOS:
-        return _physical_footprint(process)
+        return Usage(_physical_footprint(process), 0)
+    values = {b"RssAnon": 0, b"VmHWM": 0}
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_bytes().splitlines():
-            if line.startswith(b"RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return 0
+            name, _, value = line.partition(b":")
+            if name in values:
+                values[name] = int(value.split()[0]) * 1024
+    return Usage(values[b"RssAnon"], values[b"VmHWM"])
 
 
 def _physical_footprint(process: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 import sdbuild
 from sdbuild.execute.errors import Interrupted
-from sdbuild.execute.memory import anonymous_memory, available_memory
+from sdbuild.execute.memory import available_memory, usage_of
 
 _SAMPLE_SECONDS = 0.02
 _SECONDS_TO_END = 2.0
@@ -58,7 +59,7 @@ class Ending:
         status: exit status, or minus the number of the signal that ended it.
         event: the last thing it reported about its end: ``{"event": "done" | "error" | "crash", …}``, or empty.
         last: its last progress message.
-        peak_rss: bytes, from the kernel's account.
+        peak_rss: bytes, from the kernel's account of the process.
         peak_anonymous: bytes, sampled; a peak of less than 20 ms may be missed.
         available: bytes that were available on the machine at the last sample before the end.
     """
@@ -160,8 +161,9 @@ def _watch(process: subprocess.Popen[bytes], pipe: int, progress: Callable[[floa
         while running:
             selector.select(_SAMPLE_SECONDS)
             check_stopped()
-            anonymous = anonymous_memory(process.pid)
-            ending.peak_anonymous = max(ending.peak_anonymous, anonymous)
+            usage = usage_of(process.pid)
+            ending.peak_anonymous = max(ending.peak_anonymous, usage.anonymous)
+            ending.peak_rss = max(ending.peak_rss, usage.peak_rss)
             running = not _reap(process, ending)
             buffer, events = _events(pipe, buffer, selector)
             now = time.monotonic()
@@ -172,7 +174,7 @@ def _watch(process: subprocess.Popen[bytes], pipe: int, progress: Callable[[floa
                     ending.event = event
             if events or now - last_news > 1.0:
                 last_news = now
-                progress(fraction, ending.last, anonymous)
+                progress(fraction, ending.last, usage.anonymous)
             if running and now - last_available > 0.25:
                 last_available = now
                 ending.available = available_memory()
@@ -204,7 +206,10 @@ def _reap(process: subprocess.Popen[bytes], ending: Ending) -> bool:
     if pid == 0:
         return False
     ending.status = process.returncode = os.waitstatus_to_exitcode(status)
-    ending.peak_rss = usage.ru_maxrss * _RSS_UNIT
+    # A child that was started without a copy of its parent's memory inherits the parent's peak in this account.
+    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if usage.ru_maxrss > inherited or ending.peak_rss == 0:
+        ending.peak_rss = usage.ru_maxrss * _RSS_UNIT
     return True
 
 

@@ -83,7 +83,8 @@ class Outputs:
     def discard(self, destination: Path) -> None:
         """Remove a directory; blobs that its files were hard links to do not look changed afterwards."""
         if destination.is_dir() and not destination.is_symlink():
-            for _, path, status in list(scan(destination)):
+            for _, path, _ in list(scan(destination)):
+                status = path.lstat()  # now: removing one link changes the status of the others
                 digest = self._stats.known(status) if status.st_nlink > 1 else None
                 if digest is not None:
                     path.unlink(missing_ok=True)
