@@ -8,8 +8,9 @@ the input is declared so, because that is what reaches the model on a device.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,17 @@ def stable_diffusion_schedule() -> NDArray[np.float64]:
     Source: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022 (released weights).
     """
     betas = np.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=np.float64) ** 2
+    return np.cumprod(1.0 - betas, dtype=np.float64)
+
+
+def training_schedule(configuration: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Cumulative signal share by a checkpoint's `scheduler_config.json`; the released schedule where it says nothing."""
+    steps = int(configuration.get("num_train_timesteps", TRAIN_STEPS))
+    first, last = configuration.get("beta_start"), configuration.get("beta_end")
+    if first is None or last is None:
+        return stable_diffusion_schedule()
+    power = 2 if configuration.get("beta_schedule") == "scaled_linear" else 1
+    betas = np.linspace(first ** (1 / power), last ** (1 / power), steps, dtype=np.float64) ** power
     return np.cumprod(1.0 - betas, dtype=np.float64)
 
 

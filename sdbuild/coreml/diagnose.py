@@ -1,0 +1,161 @@
+"""Where half precision costs signal: a program executed twice in step, in float32 and in float16, result by result."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdbuild.coreml.package import Package
+from sdbuild.coreml.runtime import Audit, Model
+
+EQUAL_DB = 150.0
+"""What equal results count as: more than float32 can tell apart."""
+
+_WAIT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class OperationSignal:
+    """One operation's result in float16 against its result in float32.
+
+    Attributes:
+        name: the name of the operation's output.
+        operation: the operation's type.
+        module: dotted path of the torch module that it came from; empty where it is not known.
+        psnr_db: 20·log10(max|float32| / rmse) between the two results; `EQUAL_DB` where they are equal.
+        lost_db: how much less that is than the worst of the operation's inputs had: the operation's own part.
+        largest: the largest magnitude in float32.
+        overflows: elements that half precision cannot hold.
+    """
+
+    name: str
+    operation: str
+    module: str
+    psnr_db: float
+    lost_db: float
+    largest: float
+    overflows: int
+
+
+class _OtherRunFailedError(Exception):
+    """Ends one run after the other has failed."""
+
+
+def walk(package: Path, inputs: Mapping[str, NDArray[Any]], modules: Mapping[str, str]) -> list[OperationSignal]:
+    """Compare every floating-point result of a program in float32 and in float16.
+
+    Both runs go through the program in step, so that only one result of each is kept.
+
+    Args:
+        package: an ML Program package.
+        inputs: as for `Model.predict`.
+        modules: output name → torch module path, as the convert stage writes it.
+
+    Returns:
+        One entry for each operation with a floating-point result, in the order of execution.
+
+    Raises:
+        RuntimeModelError: the program or the inputs are not what the runtime can execute.
+    """
+    sources = _sources(package)
+    exact: queue.Queue[tuple[str, Tensor] | BaseException | None] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def hand_over(item: tuple[str, Tensor] | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                exact.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+        raise _OtherRunFailedError
+
+    def run_exact() -> None:
+        try:
+            model = Model(package, "fp32")
+            model.predict(inputs, observe=lambda name, _, value: hand_over((name, value)) if _is_float(value) else None)
+            hand_over(None)
+        except _OtherRunFailedError:
+            return
+        except BaseException as error:
+            hand_over(error)
+
+    signals: dict[str, float] = {}
+    found: list[OperationSignal] = []
+    audit = Audit()
+
+    def compare(name: str, operation: str, value: Tensor) -> None:
+        if not _is_float(value):
+            return
+        item = exact.get(timeout=_WAIT_SECONDS)
+        if isinstance(item, BaseException):
+            raise item
+        assert item is not None
+        assert item[0] == name, f"{item[0]} in float32 met {name} in float16"
+        figure = _psnr(item[1], value)
+        signals[name] = figure
+        worst_input = min((signals.get(source, EQUAL_DB) for source in sources.get(name, ())), default=EQUAL_DB)
+        entry = audit.operations.get(name)
+        found.append(
+            OperationSignal(
+                name=name,
+                operation=operation,
+                module=modules.get(name, ""),
+                psnr_db=figure,
+                lost_db=max(worst_input - figure, 0.0),
+                largest=float(item[1].abs().max()) if item[1].numel() else 0.0,
+                overflows=entry.overflows if entry else 0,
+            )
+        )
+
+    thread = threading.Thread(target=run_exact, name="float32 run", daemon=True)
+    thread.start()
+    try:
+        Model(package, "fp16").predict(inputs, observe=compare, audit=audit)
+    finally:
+        stopped.set()
+        thread.join()
+    return found
+
+
+def worst(signals: list[OperationSignal], count: int) -> list[OperationSignal]:
+    """The operations that overflow, then those that lose most."""
+    return sorted(signals, key=lambda entry: (-entry.overflows, -entry.lost_db))[:count]
+
+
+def _is_float(value: Tensor) -> bool:
+    return value.is_floating_point()
+
+
+def _psnr(reference: Tensor, value: Tensor) -> float:
+    error = (value - reference).square().mean().sqrt().item() if reference.numel() else 0.0
+    if error == 0:
+        return EQUAL_DB
+    peak = reference.abs().max().item()
+    if not math.isfinite(error) or peak == 0:
+        return -EQUAL_DB
+    return min(20 * math.log10(peak / error), EQUAL_DB)
+
+
+def _sources(package: Path) -> dict[str, tuple[str, ...]]:
+    """Output name → names of the operation's inputs, for every operation of every function."""
+    found: dict[str, tuple[str, ...]] = {}
+    for function in Package.open(package).spec.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            for operation in block.operations:
+                names = tuple(
+                    argument.name
+                    for binding in operation.inputs.values()
+                    for argument in binding.arguments
+                    if argument.WhichOneof("binding") == "name"
+                )
+                found.update({output.name: names for output in operation.outputs})
+    return found

@@ -1,0 +1,39 @@
+"""The chunk stage: a UNet becomes two packages of nearly equal stored size.
+
+Inputs: ``package``, an artifact with one package, palettized or not. The result holds ``<Name>Chunk1.mlpackage`` and
+``<Name>Chunk2.mlpackage``, and ``modules.json`` as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.stages import Stage
+
+STAGE = Stage(
+    name="chunk",
+    version=1,
+    tools=("coremltools",),
+    modules=("sdbuild.coreml.chunk", "sdbuild.coreml.package", "sdbuild.coreml.program"),
+)
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Split one package.
+
+    Raises:
+        ChunkError: the program cannot be split.
+    """
+    from sdbuild.coreml.chunk import chunk
+
+    (source,) = inputs["package"].glob("*.mlpackage")
+    first, second = (out / f"{source.stem}Chunk{number}.mlpackage" for number in (1, 2))
+    progress(0.0, f"splitting {source.stem}")
+    chunk(source, first, second)
+    shutil.copyfile(inputs["package"] / "modules.json", out / "modules.json")
+    progress(1.0, f"{first.stem} and {second.stem}")

@@ -1,0 +1,75 @@
+"""The convert stage: one component of a checkpoint becomes a Core ML package.
+
+Inputs: ``checkpoint``, the component's folder. Parameters: ``component``, ``precision``, ``deployment_target`` and the
+arguments of `sdbuild.models.build` that concern the component. The result holds one package, named as in a bundle, and
+``modules.json``, which maps the program's operations to the torch modules that they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.bundle.layout import PACKAGE, base_name
+from sdbuild.stages import Stage
+
+STAGE = Stage(
+    name="convert",
+    version=1,
+    tools=("coremltools", "diffusers", "numpy", "torch", "transformers"),
+    modules=(
+        "sdbuild.bundle.metadata",
+        "sdbuild.coreml.convert",
+        "sdbuild.coreml.lowering",
+        "sdbuild.coreml.metadata",
+        "sdbuild.coreml.package",
+        "sdbuild.models",
+    ),
+)
+
+_TITLES = {
+    "text_encoder": "Encodes a prompt's tokens as the text states that the denoiser attends to.",
+    "text_encoder_2": "Encodes a prompt's tokens as the second half of the text states, and as one pooled state.",
+    "unet": "Predicts the noise in a latent image at a time step, steered by text states.",
+    "vae_decoder": "Decodes a latent image to a picture.",
+    "vae_encoder": "Encodes a picture as the mean and logarithm of the variance of its latent image.",
+    "safety_checker": "Tells whether a picture shows a concept that it should not.",
+    "controlnet": "Turns a picture that controls the drawing into residuals for the denoiser.",
+}
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Convert one component.
+
+    Raises:
+        ModelError: the checkpoint cannot be built into a module.
+        ConversionError: a weight does not fit the module or half precision.
+    """
+    from sdbuild.bundle.metadata import read_card
+    from sdbuild.coreml.convert import convert
+    from sdbuild.coreml.metadata import ModelMetadata
+    from sdbuild.models import build
+
+    arguments = {key: value for key, value in params.items() if key not in ("precision", "deployment_target")}
+    model = build(checkpoint=inputs["checkpoint"], **arguments)
+    card = read_card(inputs["checkpoint"])
+    component = params["component"]
+    part = "controlled_unet" if params.get("controlnet_ready") else component
+    name = "ControlNet" if component == "controlnet" else base_name(part)
+    convert(
+        model.module,
+        model.inputs,
+        model.outputs,
+        model.weights,
+        out / f"{name}{PACKAGE}",
+        precision=params["precision"],
+        deployment_target=params["deployment_target"],
+        float32_modules=model.float32_modules,
+        metadata=ModelMetadata(
+            author=card.author, license=card.license, version=card.version, description=_TITLES[component]
+        ),
+        progress=progress,
+    )

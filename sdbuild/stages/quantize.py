@@ -1,0 +1,47 @@
+"""The quantize stage: the large weights of a package become tables of a few values and indices into them.
+
+Inputs: ``package``, an artifact with one package. Parameters: ``bits`` for each weight. The result holds the palettized
+package under the same name, ``modules.json`` as it was, and ``quantization.json`` with the error of every tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sdbuild.stages import Stage
+
+STAGE = Stage(
+    name="quantize",
+    version=1,
+    tools=("coremltools", "numpy"),
+    modules=(
+        "sdbuild.coreml.kmeans",
+        "sdbuild.coreml.package",
+        "sdbuild.coreml.packing",
+        "sdbuild.coreml.palettize",
+        "sdbuild.coreml.program",
+    ),
+)
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Palettize one package.
+
+    Raises:
+        PalettizationError: a weight is NaN or infinite, or the deployment target cannot hold that many bits.
+    """
+    from sdbuild.coreml.palettize import palettize
+
+    (source,) = inputs["package"].glob("*.mlpackage")
+    report = palettize(source, out / source.name, bits=params["bits"], progress=progress)
+    shutil.copyfile(inputs["package"] / "modules.json", out / "modules.json")
+    (out / "quantization.json").write_text(
+        json.dumps(asdict(report), indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )

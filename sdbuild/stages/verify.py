@@ -1,0 +1,223 @@
+"""The verify stage: a package is executed and compared with the original module; a lost signal fails the build.
+
+Inputs: ``package``, the artifact to verify; ``reference``, the original module's answers; ``whole``, the artifact that
+a chunked package was split from. Parameters: ``after`` (the stage that made the package), ``component``, ``precision``,
+``bits`` (None where weights keep their precision) and ``gates``, which overrule the defaults. The result is
+``verification.json``.
+
+Two questions are asked. *Structure*: is this the same network? Executed in float32, the package must agree with the
+original whose weights were rounded as the package's are. *Signal*: what will the device see? Executed with every
+half-precision result rounded, it is compared with the original as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdbuild.errors import SdbuildError
+from sdbuild.stages import Stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+
+STAGE = Stage(
+    name="verify",
+    version=1,
+    tools=("coremltools", "numpy", "torch"),
+    modules=("sdbuild.coreml.diagnose", "sdbuild.coreml.package", "sdbuild.coreml.runtime", "sdbuild.models.parity"),
+)
+
+DOCUMENT = "verification.json"
+DEFAULT_STRUCTURE_DB = 100.0
+DEFAULT_SIGNAL_DB = 45.0
+DEFAULT_PALETTIZED_DB: Mapping[int, float] = {8: 35.0, 6: 28.0, 4: 16.0, 3: 11.0, 2: 5.0, 1: 0.0}
+"""What is left of the signal at each number of bits; measured on checkpoints of every family, see docs."""
+
+_UNLIMITED = 999.0
+_WORST_SHOWN = 8
+
+
+class VerificationError(SdbuildError):
+    """A package does not do what the original module does."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One output, compared over all samples.
+
+    Attributes:
+        psnr_db: the lowest 20·log10(max|original| / rmse) of any sample.
+        largest_error: the largest absolute difference.
+        sample: the sample with the lowest figure.
+    """
+
+    psnr_db: float
+    largest_error: float
+    sample: int
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Verify one artifact.
+
+    Raises:
+        VerificationError: a gate failed; the message names component, output, figures and the worst operations.
+    """
+    answers = _Answers(inputs["reference"] / "samples.safetensors")
+    packages = sorted(inputs["package"].glob("*.mlpackage"))
+    gates = _gates(params)
+    document: dict[str, Any] = {"after": params["after"], "samples": answers.count, "gates": gates, "outputs": {}}
+    failures: list[str] = []
+
+    def judge(question: str, figures: Mapping[str, Figure], overflows: int) -> None:
+        gate = gates[question]
+        for name, figure in figures.items():
+            entry = document["outputs"].setdefault(name, {})
+            entry[question] = _rounded(figure.psnr_db)
+            entry[question.replace("_db", "_largest_error")] = float(f"{figure.largest_error:.2g}")
+            if figure.psnr_db < gate:
+                failures.append(
+                    f"{name}: {question.removesuffix('_db')} {_rounded(figure.psnr_db)} dB is below {gate} dB "
+                    f"(largest error {figure.largest_error:.2g}, sample {figure.sample})"
+                )
+        if question != "structure_db":
+            document["overflows"] = overflows
+            if overflows:
+                failures.append(f"{overflows} results overflow half precision")
+
+    questions = [name for name in ("structure_db", "signal_db", "palettized_db") if name in gates]
+    for index, question in enumerate(questions):
+        precision = "fp32" if question == "structure_db" or params["precision"] == "float32" else "fp16"
+        kind = "rounded" if question == "structure_db" else "exact"
+        figures, overflows = _compare(packages, answers, precision, kind, _part(progress, index, len(questions) + 1))
+        judge(question, figures, overflows)
+    if params["after"] == "chunk":
+        document["chunks_equal_whole"] = _chunks_equal_whole(packages, inputs["whole"], answers, params["precision"])
+        if not document["chunks_equal_whole"]:
+            failures.append("the chunks do not give the whole model's result to the last bit")
+    if failures:
+        raise VerificationError(_report(params, failures, inputs["package"], packages, answers))
+    (out / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    progress(1.0, ", ".join(f"{name} {entry}" for name, entry in document["outputs"].items()))
+
+
+class _Answers:
+    """The samples of a reference artifact."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        self._file = safe_open(path, framework="numpy")
+        metadata = self._file.metadata()
+        self.count = int(metadata["samples"])
+        self.outputs: list[str] = json.loads(metadata["outputs"])
+        self._keys = set(self._file.keys())
+
+    def inputs(self, sample: int) -> Arrays:
+        prefix = f"{sample}/input/"
+        return {key.removeprefix(prefix): self._file.get_tensor(key) for key in self._keys if key.startswith(prefix)}
+
+    def output(self, sample: int, kind: str, name: str) -> NDArray[Any]:
+        """The original's answer; weights that rounding leaves alone have one answer for both kinds."""
+        key = f"{sample}/{kind}/{name}"
+        value: NDArray[Any] = self._file.get_tensor(key if key in self._keys else f"{sample}/exact/{name}")
+        return value
+
+
+def _gates(params: Mapping[str, Any]) -> dict[str, float]:
+    """What must hold for this artifact: the recipe's gates over the defaults."""
+    stated = {name: float(value) for name, value in params["gates"].items()}
+    if params["bits"] is not None:
+        return {"palettized_db": DEFAULT_PALETTIZED_DB[params["bits"]], **stated}
+    if params["precision"] == "float32":
+        return {"structure_db": stated.get("structure_db", DEFAULT_STRUCTURE_DB)}
+    if params["after"] == "chunk":
+        return {"signal_db": stated.get("signal_db", DEFAULT_SIGNAL_DB)}
+    return {"structure_db": DEFAULT_STRUCTURE_DB, "signal_db": DEFAULT_SIGNAL_DB, **stated}
+
+
+def _compare(
+    packages: list[Path], answers: _Answers, precision: Any, kind: str, progress: Callable[[float, str], None]
+) -> tuple[dict[str, Figure], int]:
+    """The worst figure of every output, and the number of overflows, over all samples."""
+    import numpy as np
+
+    from sdbuild.coreml.runtime import Audit, Model
+    from sdbuild.models.parity import psnr
+
+    models = [Model(package, precision) for package in packages]
+    audit = Audit() if precision == "fp16" else None
+    figures: dict[str, Figure] = {}
+    for sample in range(answers.count):
+        progress(sample / answers.count, f"executing in {precision}, sample {sample + 1} of {answers.count}")
+        results = execute(models, answers.inputs(sample), audit)
+        for name in answers.outputs:
+            expected = answers.output(sample, kind, name)
+            actual = results[name].astype(np.float64).reshape(expected.shape)
+            figure = Figure(psnr(expected, actual), float(np.max(np.abs(expected - actual), initial=0.0)), sample)
+            if name not in figures or figure.psnr_db < figures[name].psnr_db:
+                figures[name] = figure
+    return figures, audit.overflows + audit.nans if audit else 0
+
+
+def execute(models: list[Any], inputs: Arrays, audit: Any = None) -> Arrays:
+    """Run a model, or its chunks one after the other, each fed the inputs and what came before."""
+    values = dict(inputs)
+    for model in models:
+        values |= model.predict(values, audit=audit)
+    return values
+
+
+def _chunks_equal_whole(packages: list[Path], whole: Path, answers: _Answers, precision: str) -> bool:
+    import numpy as np
+
+    from sdbuild.coreml.runtime import Model
+
+    mode: Any = "fp16" if precision == "float16" else "fp32"
+    inputs = answers.inputs(answers.count - 1)
+    (package,) = whole.glob("*.mlpackage")
+    expected = execute([Model(package, mode)], inputs)
+    actual = execute([Model(part, mode) for part in packages], inputs)
+    return all(np.array_equal(expected[name], actual[name], equal_nan=True) for name in answers.outputs)
+
+
+def _report(
+    params: Mapping[str, Any], failures: list[str], artifact: Path, packages: list[Path], answers: _Answers
+) -> str:
+    """What failed, and where the signal goes: the operations that lose or overflow most."""
+    lines = [f"{params['component']} after {params['after']} does not do what the original module does:", *failures]
+    if len(packages) == 1 and params["precision"] == "float16":
+        from sdbuild.coreml.diagnose import walk, worst
+
+        modules = json.loads((artifact / "modules.json").read_text(encoding="utf-8"))
+        found = walk(packages[0], answers.inputs(answers.count - 1), modules)
+        lines.append("the operations that cost most in half precision:")
+        lines += [
+            f"  {entry.module or entry.name} ({entry.operation}): {entry.psnr_db:.1f} dB, {entry.lost_db:.1f} dB lost, "
+            f"largest {entry.largest:.3g}, {entry.overflows} overflows"
+            for entry in worst(found, _WORST_SHOWN)
+        ]
+    lines.append(
+        f"set precision: {{{params['component']}: float32}} if half precision is the cause, lower the gate under "
+        "verify: if the loss is meant, or build with verify=off"
+    )
+    return "\n".join(lines)
+
+
+def _part(progress: Callable[[float, str], None], index: int, count: int) -> Callable[[float, str], None]:
+    return lambda fraction, message: progress((index + fraction) / count, message)
+
+
+def _rounded(figure: float) -> float:
+    """To a tenth of a decibel; equal results are 999."""
+    if math.isinf(figure):
+        return math.copysign(_UNLIMITED, figure)
+    return round(figure, 1)
