@@ -78,7 +78,7 @@ def means(histogram: Histogram, boundaries: Integers) -> Floats:
     """The centroid of each cluster."""
     centre = _centre(histogram)
     starts = boundaries[:-1]
-    weights = np.add.reduceat(histogram.counts, starts)
+    weights: Floats = np.add.reduceat(histogram.counts, starts)
     sums: Floats = np.add.reduceat(histogram.counts * (histogram.values - centre), starts)
     return centre + sums / weights
 
