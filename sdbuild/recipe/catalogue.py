@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ def catalogue_directories(kind: Kind, working_directory: Path) -> list[Path]:
 
     The checked-in ones stand beside the package in a checkout and inside of it in an installed wheel.
     """
-    package = Path(str(files("sdbuild")))
+    package = Path(__file__).resolve().parents[1]
     candidates = [working_directory / kind, package.parent / kind, package / "_catalogue" / kind]
     checked_in = [path for path in candidates[1:] if _is_ours(path, package)]
     found: list[Path] = []

@@ -17,8 +17,8 @@ _LARGEST_XL_LATENT = 96
 
 @rule(
     "original-on-neural-engine",
-    reason="ORIGINAL's attention does not run on the Neural Engine: the app crashes, or falls back and takes minutes.",
-    source="ml-stable-diffusion#267, #280, #69",
+    reason="ORIGINAL is meant for the GPU: the Neural Engine's compiler does not come to an end, or the app crashes.",
+    source="ml-stable-diffusion#267, #271, #280, #69",
 )
 def _original_on_neural_engine(context: Context) -> Iterator[Finding]:
     """ORIGINAL attention is for targets whose compute unit leaves the Neural Engine out."""
@@ -30,7 +30,7 @@ def _original_on_neural_engine(context: Context) -> Iterator[Finding]:
 
 @rule(
     "split-einsum-v2-sdxl",
-    reason="The Neural Engine's compiler works on SDXL with SPLIT_EINSUM_V2 for hours and may never end.",
+    reason="SPLIT_EINSUM_V2 takes too long to compile for SDXL: a night was not enough.",
     source="ml-stable-diffusion#242",
 )
 def _split_einsum_v2_sdxl(context: Context) -> Iterator[Finding]:
@@ -43,8 +43,8 @@ def _split_einsum_v2_sdxl(context: Context) -> Iterator[Finding]:
 
 @rule(
     "chunks-required",
-    reason="On this device the system loads a whole UNet only now and then; two chunks, each loaded alone, always fit.",
-    source="README of apple/ml-stable-diffusion, --chunk-unet",
+    reason="The target's file says that a whole UNet does not work there: one half at a time must be enough.",
+    source="the target's file; ml-stable-diffusion#291",
 )
 def _chunks_required(context: Context) -> Iterator[Finding]:
     """A target that requires chunks gets them."""
@@ -59,7 +59,7 @@ def _chunks_required(context: Context) -> Iterator[Finding]:
 @rule(
     "unchunked-unet-too-large",
     reason="iOS and iPadOS load no model for the Neural Engine whose weights are above this size.",
-    source="README of apple/ml-stable-diffusion, --chunk-unet; coremltools documentation, bisect_model",
+    source="README of apple/ml-stable-diffusion, --chunk-unet",
 )
 def _unchunked_unet_too_large(context: Context) -> Iterator[Finding]:
     """A whole UNet is no larger than the target's largest model."""
@@ -212,14 +212,12 @@ def _smaller(context: Context, half: float, limit: float) -> str:
     if half <= limit and context.recipe.unet.chunks == 1:
         return "write `unet: {chunks: 2}`, or fewer bits for the UNet"
     parameters = context.facts.parameters("unet") if context.facts is not None else None
-    fitting = [
-        bits for bits in _BITS[context.recipe.deployment_target] if (parameters or 0) * bits / 16 / 10**6 <= limit
-    ]
-    return (
-        f"write `unet: {{chunks: 2}}` and `quantization: {{unet: {max(fitting)}}}`"
-        if fitting
-        else "build for another target"
-    )
+    holds = _BITS[context.recipe.deployment_target]
+    fitting = [bits for bits in holds if (parameters or 0) * bits / 16 / 10**6 <= limit]
+    if not fitting:
+        return "build for another target"
+    bits = f"`quantization: {{unet: {max(fitting)}}}`"
+    return f"write {bits}" if context.recipe.unet.chunks == 2 else f"write `unet: {{chunks: 2}}` and {bits}"
 
 
 DEVICE_RULES: tuple[Rule, ...] = (

@@ -106,9 +106,12 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def nearest(word: object, names: Iterable[object]) -> str:
-    """``did you mean `x`?`` when some name is close to the word, else the empty string."""
+    """``did you mean `x`?`` when some name is close to the word or begins or ends with it, else the empty string."""
     spelled = {str(name).casefold(): str(name) for name in names}
-    close = get_close_matches(str(word).casefold(), sorted(spelled), n=1, cutoff=0.6)
+    sought = str(word).casefold()
+    close = get_close_matches(sought, sorted(spelled), n=1, cutoff=0.6)
+    if len(sought) > 1:
+        close += [name for name in sorted(spelled) if name.startswith(sought) or name.endswith(sought)]
     return f"did you mean `{spelled[close[0]]}`?" if close else ""
 
 

@@ -164,11 +164,20 @@ _SYNTAX = (
     ("expected <block end>", "a line whose indentation fits nothing above it", "align it with the lines above"),
 )
 
+_UNCLOSED = (
+    "could not find expected ':'",
+    "found unexpected end of stream",
+    "did not find expected ',' or",
+    "expected ',' or",
+)
+
 
 def _syntax_mistake(source: _Source, error: yaml.MarkedYAMLError) -> Diagnostic:
-    mark = error.problem_mark or error.context_mark
-    span = source.span(mark.line, mark.column) if mark else source.span(0, 0)
     problem = error.problem or "not YAML"
+    # What was never closed is best shown where it begins; the problem's own mark is where the file ends.
+    unclosed = any(fragment in problem for fragment in _UNCLOSED)
+    mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
+    span = source.span(mark.line, mark.column) if mark else source.span(0, 0)
     for fragment, message, help_ in _SYNTAX:
         if fragment in problem:
             return Diagnostic("syntax", message, span, help_)
@@ -274,11 +283,11 @@ class _Composer:
     def alias(self, anchor: str, span: Span) -> Node:
         if anchor not in self.anchors:
             self.report("unknown-alias", f"no anchor `&{anchor}` before this", span, nearest(anchor, self.anchors))
-            return Scalar(None, span)
+            return Scalar(f"*{anchor}", span)
         anchored = self.anchors[anchor]
         if anchored is None:
             self.report("recursive-alias", f"`*{anchor}` inside of what it names", span, "write it out")
-            return Scalar(None, span)
+            return Scalar(f"*{anchor}", span)
         node, size = anchored
         self.count(size - 1, span)
         return node

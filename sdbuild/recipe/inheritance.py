@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
-from sdbuild.recipe.diagnostics import Diagnostic, Span
+from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
 from sdbuild.recipe.document import Entry, Mapping, Node, Scalar, read_document
 from sdbuild.recipe.vocabulary import NAME_HELP
 
@@ -75,7 +75,7 @@ def _locate(node: Node, path: Path, directories: Sequence[Path], mistakes: list[
     if is_path(node.value):
         found = path.parent / Path(node.value).expanduser()
         if not found.is_file():
-            mistakes.append(_mistake("unknown-recipe", f"`extends`: no file `{node.value}`", node.span, _beside(path)))
+            mistakes.append(_mistake("unknown-recipe", f"`extends`: no file `{node.value}`", node.span, _beside(found)))
             return None
         return found
     if not is_name(node.value):
@@ -89,9 +89,5 @@ def _mistake(code: str, message: str, span: Span, help_: str) -> Diagnostic:
 
 
 def _beside(path: Path) -> str:
-    names = [other.name for other in sorted(path.parent.glob("*.yaml")) if other.name != path.name]
-    return (
-        f"the path starts at this file's folder, which has: {', '.join(names)}"
-        if names
-        else "the path starts at this file's folder"
-    )
+    others = [other.name for other in sorted(path.parent.glob("*.yaml"))]
+    return nearest(path.name, others) or "the path starts at the folder of this file"

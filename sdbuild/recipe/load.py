@@ -18,6 +18,9 @@ from sdbuild.recipe.target import Target
 from sdbuild.recipe.validation import validate
 from sdbuild.recipe.vocabulary import NAME_HELP
 
+# Mistakes of a value's spelling, after which its type says nothing.
+_REFUSED = ("ambiguous-scalar", "unknown-alias", "recursive-alias", "tag")
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
@@ -65,17 +68,11 @@ def load_recipe(reference: str, directories: Sequence[Path], *, targets: Collect
     root, mistakes = read_with_bases(path, directories)
     if root is None:
         raise RecipeError(mistakes)
+    mistakes += [*check_name(root, path), *check_recipe(root, RULES, targets), *check_overrides(root)]
     recipe, found = validate(Recipe, root)
     mistakes += found
-    if recipe is not None:
-        mistakes += check_name(recipe.name, path, root)
-        mistakes += check_recipe(recipe, root, RULES, targets)
-        mistakes += check_overrides(recipe, root)
-        for name in recipe.overrides:
-            overridden = tree_for(root, name)
-            value, found = validate(Recipe, overridden)
-            mistakes += found
-            mistakes += check_recipe(value, overridden, RULES, None) if value is not None else ()
+    for overridden in _overridden(root):
+        mistakes += [*validate(Recipe, overridden)[1], *check_recipe(overridden, RULES, None)]
     folders = _folders(root, mistakes)
     if recipe is None or mistakes:
         raise RecipeError(_without_echoes(mistakes))
@@ -97,11 +94,9 @@ def load_target_with_positions(reference: str, directories: Sequence[Path]) -> L
     root, mistakes = read_document(path)
     if root is None:
         raise RecipeError(mistakes)
+    mistakes += [*check_name(root, path), *check_target(root)]
     target, found = validate(Target, root)
     mistakes += found
-    if target is not None:
-        mistakes += check_name(target.name, path, root)
-        mistakes += check_target(target, root)
     if target is None or mistakes:
         raise RecipeError(_without_echoes(mistakes))
     return LoadedTarget(target, path, root)
@@ -135,6 +130,13 @@ def tree_for(root: Mapping, target: str) -> Mapping:
     if override is None or not isinstance(override.value, Mapping):
         return bare
     return replace(merge(bare, override.value), span=root.span)
+
+
+def _overridden(root: Mapping) -> Iterator[Mapping]:
+    """The recipe's tree as it is for each target that an override names."""
+    entry = root.entries.get("overrides")
+    if entry is not None and isinstance(entry.value, Mapping):
+        yield from (tree_for(root, target) for target in entry.value.entries)
 
 
 def _file_of(reference: str, directories: Sequence[Path], kind: str) -> Path:
@@ -181,5 +183,5 @@ def _versions(node: Node) -> Iterator[Node]:
 
 def _without_echoes(mistakes: Sequence[Diagnostic]) -> list[Diagnostic]:
     """One diagnostic a place: a value that YAML already refused is not reported again for its type."""
-    refused = {mistake.span for mistake in mistakes if mistake.code == "ambiguous-scalar"}
-    return [mistake for mistake in mistakes if mistake.span not in refused or mistake.code == "ambiguous-scalar"]
+    refused = {mistake.span for mistake in mistakes if mistake.code in _REFUSED}
+    return [mistake for mistake in mistakes if mistake.span not in refused or mistake.code in _REFUSED]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -16,6 +16,7 @@ from sdbuild.recipe.vocabulary import (
     DeploymentTarget,
     Gate,
     Name,
+    OneOrTwo,
     Precision,
 )
 
@@ -29,6 +30,9 @@ class Part(BaseModel):
     """What every mapping of a recipe or target is: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    known_besides: ClassVar[tuple[str, ...]] = ()
+    """Keys that the language has here and the value has not: they are resolved before."""
 
 
 class ModelKind(StrEnum):
@@ -108,10 +112,10 @@ class Latent(Part):
 class Unet(Part):
     """How the UNet is built."""
 
-    batch: Literal[1, 2] = Field(
+    batch: OneOrTwo = Field(
         default=2, description="2 for guidance (conditional and unconditional together); 1 for models that need none."
     )
-    chunks: Literal[1, 2] = Field(
+    chunks: OneOrTwo = Field(
         default=1,
         description="2 splits the UNet into two models of nearly equal size, each loaded alone; 1 keeps it whole.",
     )
@@ -192,6 +196,8 @@ class Verification(PerPart):
 class Recipe(Part):
     """What to build: a model version, the components of its pipeline, how each is converted, and for which targets."""
 
+    known_besides = ("extends",)
+
     name: Name = Field(description="The recipe's name; its file is called `NAME.yaml`.", examples=["sdxl-ios"])
     description: str = Field(default="", max_length=500, description="One sentence for tables and for the bundle.")
     model: ModelReference = Field(description="The checkpoint.")
@@ -227,7 +233,7 @@ class Recipe(Part):
     allow: tuple[str, ...] = Field(
         default=(), description="Preflight rules that this recipe overrules, by name; the bundle then says so."
     )
-    verify: Verification = Field(default=Verification(), description="Gates of verification, by part of the pipeline.")
+    verify: Verification = Field(default=Verification(), description="The least signal that verification accepts.")
 
     @property
     def deployment_target(self) -> Literal["iOS16", "iOS17", "iOS18"]:

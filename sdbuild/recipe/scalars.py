@@ -16,7 +16,7 @@ from yaml.resolver import Resolver
 ScalarValue = str | int | float | bool | None
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?")
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+][0-9]+)?")
 _LOOSE_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[xo][0-9a-fA-F]+")
 _WORDS: dict[str, ScalarValue] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _PREFIX = "tag:yaml.org,2002:"

@@ -24,7 +24,8 @@ def validate(model: type[Value], root: Mapping) -> tuple[Value | None, list[Diag
     try:
         return model.model_validate_json(json.dumps(_data(model, root)), strict=True), []
     except ValidationError as error:
-        return None, [_diagnose(model, root, detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        return None, [_diagnose(model, root, detail) for detail in details if not _is_echo(root, detail)]
 
 
 def find(root: Node, location: Location) -> tuple[Span, Node]:
@@ -54,6 +55,12 @@ def dotted(location: Location) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
 
 
+def _is_echo(root: Mapping, detail: Any) -> bool:
+    """Whether a list is called too short only because its items are wrong, each of which is reported."""
+    _, node = find(root, tuple(detail["loc"]))
+    return detail["type"] == "too_short" and isinstance(node, Sequence) and bool(node.items)
+
+
 def _data(model: type[BaseModel] | None, node: Node) -> Any:
     """As `plain`, without the known keys that say null: these take their defaults."""
     if model is None or not isinstance(node, Mapping):
@@ -79,7 +86,7 @@ def _diagnose(model: type[BaseModel], root: Mapping, detail: Any) -> Diagnostic:
     kind: str = detail["type"]
     parent = dotted(location[:-1])
     if kind == "extra_forbidden":
-        names = list(_model_at(model, location[:-1]).model_fields)
+        names = _keys_at(model, location[:-1])
         help_ = nearest(location[-1], names) or f"known here: {', '.join(names)}"
         return Diagnostic("unknown-key", f"unknown key `{location[-1]}`", key_span(root, location), help_)
     span, node = find(root, location)
@@ -121,7 +128,7 @@ def _explain(kind: str, node: Node, context: dict[str, Any], text: str) -> tuple
     if kind in ("enum", "literal_error"):
         choices = re.findall(r"'([^']*)'|(\d+)", str(context["expected"]))
         names = [word or number for word, number in choices]
-        return f"{_shown(node)} is not {one_of(names)}", nearest(plain(node), names) if isinstance(node, Scalar) else ""
+        return f"{_shown(node)} is not {one_of(names)}", _near_choice(node, names)
     if kind in _LIMITS:
         phrase, key = _LIMITS[kind]
         limit = context[key]
@@ -138,6 +145,12 @@ def _explain(kind: str, node: Node, context: dict[str, Any], text: str) -> tuple
     if wanted is not None and kind.endswith(("_type", "_parsing", "_from_float")):
         return f"expected {wanted}, found {_shown(node)}", _help_for(wanted, node)
     return f"{_shown(node)} is {text}", str(context.get("help", ""))
+
+
+def _near_choice(node: Node, names: list[str]) -> str:
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        return ""
+    return "write it without quotes" if node.value in names else nearest(node.value, names)
 
 
 def _help_for(wanted: str, node: Node) -> str:
@@ -164,11 +177,12 @@ def _shown(node: Node) -> str:
             return str(node.value)
 
 
-def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
+def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
+    """The keys that the mapping at a location may have."""
     for step in location:
         if isinstance(step, str) and step in model.model_fields:
             model = _model_in(model.model_fields[step].annotation) or model
-    return model
+    return [*model.model_fields, *getattr(model, "known_besides", ())]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

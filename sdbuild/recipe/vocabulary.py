@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 
 class Component(StrEnum):
@@ -68,7 +69,15 @@ class DeploymentTarget(StrEnum):
                 return "iOS18"
 
 
-Bits = Literal[1, 2, 3, 4, 6, 8, "none"]
+def _no_truth_value(value: object) -> object:
+    """Python counts True as 1, so a set of numbers would take `true`."""
+    if isinstance(value, bool | float):
+        raise PydanticCustomError("not_whole", "not a whole number", {"help": "write digits"})
+    return value
+
+
+Bits = Annotated[Literal[1, 2, 3, 4, 6, 8, "none"], BeforeValidator(_no_truth_value)]
+OneOrTwo = Annotated[Literal[1, 2], BeforeValidator(_no_truth_value)]
 Precision = Literal["float16", "float32"]
 OperatingSystem = Literal["iOS", "iPadOS", "macOS"]
 
