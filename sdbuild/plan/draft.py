@@ -1,0 +1,281 @@
+"""What one target of a recipe needs: from each component's files to the bundle.
+
+The parameters of each stage are exactly what the stage reads, with defaults written out: what is missing here cannot
+cause a rebuild, and what is here cannot be forgotten by one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sdbuild.bundle.layout import controlnet_name
+from sdbuild.plan.graph import Draft
+from sdbuild.plan.sources import Source
+from sdbuild.recipe import Recipe, Target
+
+SDXL = "sdxl"
+
+SAMPLES = 3
+"""Sets of inputs in a verification: for a denoiser the first, the middle and the last step of the schedule."""
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model of the bundle.
+
+    Attributes:
+        name: in task names: a component, `controlled_unet`, or `controlnet-NAME`.
+        component: what the stages call it: a component or `controlnet`.
+        setting: the part of the recipe that holds its bits, precision and gates.
+        source: the component of the checkpoint that it is made from.
+    """
+
+    name: str
+    component: str
+    setting: str
+    source: str
+
+    @property
+    def is_unet(self) -> bool:
+        """Whether it is the denoiser itself, the one model that can be chunked."""
+        return self.component == "unet"
+
+
+@dataclass
+class TargetPlan:
+    """Drafts of everything that one target of a recipe needs.
+
+    Attributes:
+        recipe: the recipe with the target's overrides merged.
+        target: the device.
+        model: where the pipeline comes from.
+        controlnets: where each ControlNet comes from, in the recipe's order.
+        verify: whether to compare each model with the original one.
+        compiler: the Core ML compiler's build; None where there is none, and then nothing is compiled.
+    """
+
+    recipe: Recipe
+    target: Target
+    model: Source
+    controlnets: tuple[Source, ...]
+    verify: bool
+    compiler: str | None
+    _drafts: dict[str, Draft] = field(default_factory=dict)
+
+    def drafts(self) -> tuple[Draft, ...]:
+        """Every draft, producers before consumers, the bundle last."""
+        index = self._source("index", self.model, "index")
+        inputs = {"index": index}
+        verifications: dict[str, Draft] = {}
+        for part in self._parts():
+            final = self._convert(part)
+            if self.verify:
+                verifications |= self._verify(part, "convert", final)
+            for stage in self._shrinking(part):
+                whole, final = final, stage
+                if self.verify:
+                    verifications |= self._verify(part, stage.stage, final, whole)
+            inputs[part.name] = self._compile(part, final) if self.compiler else final
+        if tokenizer := self._bundled_tokenizer:
+            inputs["tokenizer"] = self._source(tokenizer, self.model, tokenizer)
+        self._add(
+            Draft(
+                base=f"bundle:{self.target.name}",
+                stage="bundle",
+                component=self.target.name,
+                parameters=self._bundle_parameters(),
+                inputs=inputs | verifications,
+            )
+        )
+        return tuple(self._drafts.values())
+
+    def _parts(self) -> Iterator[Part]:
+        for component in self.recipe.components:
+            yield Part(component.value, component.value, component.value, component.checkpoint_folder)
+        if self.controlnets:
+            yield Part("controlled_unet", "unet", "unet", "unet")
+        for source in self.controlnets:
+            name = f"controlnet-{controlnet_name(source.label)}"
+            yield Part(name, "controlnet", "controlnet", name)
+
+    def _add(self, draft: Draft) -> Draft:
+        return self._drafts.setdefault(draft.base, draft)
+
+    def _source(self, name: str, source: Source, component: str) -> Draft:
+        base = f"source:{name}"
+        if base not in self._drafts:
+            self._add(
+                Draft(
+                    base=base,
+                    stage="source",
+                    component=name,
+                    parameters=source.parameters(component),
+                    files=source.files(component),
+                )
+            )
+        return self._drafts[base]
+
+    def _checkpoint(self, part: Part) -> Draft:
+        if part.component == "controlnet":
+            names = [f"controlnet-{controlnet_name(source.label)}" for source in self.controlnets]
+            return self._source(part.name, self.controlnets[names.index(part.name)], "controlnet")
+        return self._source(part.source, self.model, part.source)
+
+    @cached_property
+    def _family(self) -> str | None:
+        # Told from the recipe alone: a graph must not change once the checkpoint's own files have been fetched.
+        return SDXL if "text_encoder_2" in self.recipe.components else None
+
+    def _interface(self, part: Part) -> dict[str, Any]:
+        """The parameters that fix a model's inputs and outputs."""
+        recipe = self.recipe
+        parameters: dict[str, Any] = {"component": part.component}
+        if part.component in ("text_encoder", "text_encoder_2"):
+            # A text encoder's own files do not say which pipeline it belongs to, and its outputs depend on that.
+            return parameters | {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
+        parameters |= {"latent_height": recipe.latent.height, "latent_width": recipe.latent.width}
+        if part.component in ("unet", "controlnet"):
+            parameters |= {"text_sequence_length": recipe.text_sequence_length, "batch": recipe.unet.batch}
+        if part.is_unet:
+            parameters["controlnet_ready"] = part.name == "controlled_unet"
+        return parameters
+
+    def _precision(self, part: Part) -> str:
+        return str(self.recipe.precision_of(part.setting, self._family))
+
+    def _attention(self) -> str:
+        return (self.recipe.attention_implementation or self.target.attention_implementation).value
+
+    def _convert(self, part: Part) -> Draft:
+        parameters = self._interface(part) | {
+            "precision": self._precision(part),
+            "deployment_target": self.recipe.deployment_target,
+        }
+        if part.component in ("unet", "controlnet"):
+            parameters["attention_implementation"] = self._attention()
+        return self._add(
+            Draft(f"convert:{part.name}", "convert", part.name, parameters, {"checkpoint": self._checkpoint(part)})
+        )
+
+    def _shrinking(self, part: Part) -> Iterator[Draft]:
+        """The quantized model, then its chunks, where the recipe asks for them."""
+        package = self._drafts[f"convert:{part.name}"]
+        bits = self.recipe.bits(part.setting)
+        if bits is not None:
+            package = self._add(
+                Draft(f"quantize:{part.name}", "quantize", part.name, {"bits": bits}, {"package": package})
+            )
+            yield package
+        if part.is_unet and self.recipe.unet.chunks == 2:
+            yield self._add(Draft(f"chunk:{part.name}", "chunk", part.name, {}, {"package": package}))
+
+    def _verify(self, part: Part, after: str, package: Draft, whole: Draft | None = None) -> dict[str, Draft]:
+        """The comparison of one artifact with the original module, by its role in the bundle."""
+        bits = self.recipe.bits(part.setting) if after != "convert" else None
+        relevant = ("structure_db", "signal_db") if bits is None else ("palettized_db",)
+        stated = self.recipe.verify.get(part.setting)
+        gates = {gate: _exact(value) for gate in relevant if (value := getattr(stated, gate, None)) is not None}
+        inputs = {"package": package, "reference": self._reference(part)}
+        if after == "chunk" and whole is not None:
+            inputs["whole"] = whole
+        parameters = {
+            "component": part.component,
+            "after": after,
+            "precision": self._precision(part),
+            "bits": bits,
+            "gates": gates,
+        }
+        name = f"{after}-{part.name}"
+        return {f"verify-{name}": self._add(Draft(f"verify:{name}", "verify", name, parameters, inputs))}
+
+    def _reference(self, part: Part) -> Draft:
+        """The original module's answers, which every verification of a part is compared with."""
+        inputs = {"checkpoint": self._checkpoint(part)}
+        if part.component in ("unet", "controlnet"):
+            inputs |= self._conditioning()
+        parameters = self._interface(part) | {
+            "precision": self._precision(part),
+            "samples": SAMPLES,
+            "seed": SEED,
+        }
+        return self._add(Draft(f"reference:{part.name}", "reference", part.name, parameters, inputs))
+
+    def _conditioning(self) -> dict[str, Draft]:
+        """What realistic inputs of a denoiser are computed with: text states and the schedule's time steps."""
+        names = ["scheduler"]
+        if "text_encoder" in self.recipe.components:
+            names += ["text_encoder", "tokenizer"]
+        if "text_encoder_2" in self.recipe.components:
+            names += ["text_encoder_2", "tokenizer_2"]
+        return {name: self._source(name, self.model, name) for name in names}
+
+    def _compile(self, part: Part, package: Draft) -> Draft:
+        assert self.compiler is not None
+        platform = "macos" if self.target.os == "macOS" else "ios"
+        return self._add(
+            Draft(
+                base=f"compile:{part.name}",
+                stage="compile",
+                component=part.name,
+                parameters={"platform": platform},
+                inputs={"package": package},
+                tools={"coremlcompiler": self.compiler},
+            )
+        )
+
+    @property
+    def _bundled_tokenizer(self) -> str | None:
+        """The tokenizer whose files the bundle holds; the refiner has only the second."""
+        for encoder, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
+            if encoder in self.recipe.components:
+                return tokenizer
+        return None
+
+    def _bundle_parameters(self) -> dict[str, Any]:
+        """What `bundle.json` says of recipe and target: not the description, so that editing it builds nothing."""
+        recipe, target = self.recipe, self.target
+        parts = list(self._parts())
+        return {
+            "recipe": recipe.name,
+            "model": {
+                "version": self.model.label,
+                "revision": self.model.reference.revision,
+                "source": self.model.kind,
+            },
+            "components": [component.value for component in recipe.components],
+            "attention_implementation": self._attention(),
+            "latent": {"height": recipe.latent.height, "width": recipe.latent.width},
+            "text_sequence_length": recipe.text_sequence_length,
+            "unet": {"batch": recipe.unet.batch, "chunks": recipe.unet.chunks},
+            "quantization": {part.name: recipe.bits(part.setting) for part in parts},
+            "precision": {part.name: self._precision(part) for part in parts},
+            "controlnets": [
+                {
+                    "name": controlnet_name(source.label),
+                    "version": source.label,
+                    "revision": source.reference.revision,
+                    "source": source.kind,
+                }
+                for source in self.controlnets
+            ],
+            "deployment_target": recipe.deployment_target,
+            "target": {
+                "name": target.name,
+                "device": target.device,
+                "chip": target.chip,
+                "os": target.os,
+                "os_version": target.os_version,
+                "compute_unit": target.compute_unit.value,
+            },
+            "allowed_rules": sorted(recipe.allow),
+            "compiled": self.compiler is not None,
+            "verified": self.verify,
+        }
+
+
+def _exact(value: float) -> int | str:
+    """A number as key documents hold it: floats can be written in two ways, integers and decimal strings cannot."""
+    return int(value) if value == int(value) else repr(value)

@@ -1,0 +1,41 @@
+"""`doit lint`: built bundles against what the Swift package reads."""
+
+from pathlib import Path
+
+from sdbuild.bundle.linter import lint_bundle
+from sdbuild.plan.errors import PlanError, nearest
+from sdbuild.plan.options import Options
+from sdbuild.plan.planner import load
+from sdbuild.plan.tables import write_table
+
+
+def lint_bundles(options: Options) -> int:
+    """Lint a recipe's bundles where they have been put; writes a table of violations.
+
+    Returns:
+        0 when there is no violation, else 1.
+
+    Raises:
+        PlanError: the target is not one of the recipe's, or a bundle has not been built.
+    """
+    loaded, targets = load(options)
+    if options.target is not None and options.target not in targets:
+        raise PlanError(f"target={options.target}: not a target of the recipe{nearest(options.target, targets)}")
+    rows, clean = [], []
+    for target in [options.target] if options.target is not None else list(targets):
+        bundle = options.out / loaded.recipe.name / target
+        if not bundle.is_dir():
+            raise PlanError(f"{bundle}: no bundle here; build it first with recipe={options.recipe} target={target}")
+        violations = lint_bundle(bundle)
+        rows += [(target, violation.rule, violation.where, violation.what) for violation in violations]
+        if not violations:
+            clean.append(bundle)
+    if rows:
+        write_table(("target", "rule", "where", "what"), rows)
+    for bundle in clean:
+        print(f"{_relative(bundle)}: no violations")
+    return 1 if rows else 0
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,67 @@
+"""The variables of a command line (`recipe=… target=… source=… out=… verify=off`) as one checked value."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdbuild.plan.errors import PlanError, nearest
+
+DEFAULT_RECIPE = "tiny-sd"
+BUILD_VARIABLES = ("recipe", "target", "source", "out", "verify")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to build.
+
+    Attributes:
+        recipe: a recipe's name, or the path of a YAML file.
+        target: a single target to build for; None builds for all that the recipe lists.
+        source: a local checkpoint directory that takes the place of the recipe's model version.
+        out: where bundles are put, absolute.
+        verify: whether converted models are compared with the original ones.
+    """
+
+    recipe: str
+    target: str | None
+    source: Path | None
+    out: Path
+    verify: bool
+
+
+def check_variables(variables: Iterable[str], known: Iterable[str], command: str) -> None:
+    """Refuse variables that a command does not know, naming the nearest one that it does.
+
+    Raises:
+        PlanError: names the first unknown variable.
+    """
+    valid = tuple(known)
+    for name in variables:
+        if name not in valid:
+            listed = ", ".join(f"{word}=" for word in valid) if valid else "no variables"
+            raise PlanError(f"{command}: unknown variable '{name}='{nearest(name, valid)}\n  it takes {listed}")
+
+
+def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VARIABLES, command: str = "") -> Options:
+    """Check a command line's variables; relative paths are relative to the working directory.
+
+    Raises:
+        PlanError: an unknown variable, an empty value, a missing directory, or a switch that is neither on nor off.
+    """
+    check_variables(variables, known, command or "build")
+    for name, value in variables.items():
+        if not value:
+            raise PlanError(f"'{name}=' has no value; write {name}=VALUE or leave it out")
+    source = Path(variables["source"]).expanduser() if "source" in variables else None
+    if source is not None and not source.is_dir():
+        raise PlanError(f"source={variables['source']}: no such directory; give a checkpoint in diffusers' layout")
+    verify = variables.get("verify", "on")
+    if verify not in ("on", "off"):
+        raise PlanError(f"verify={verify}: write verify=on or verify=off")
+    return Options(
+        recipe=variables.get("recipe", DEFAULT_RECIPE),
+        target=variables.get("target"),
+        source=source.absolute() if source is not None else None,
+        out=Path(variables.get("out", "build")).expanduser().absolute(),
+        verify=verify == "on",
+    )

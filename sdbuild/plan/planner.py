@@ -1,0 +1,109 @@
+"""From a command line's options to a checked graph: recipe and targets loaded, sources found, drafts merged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sdbuild.plan.action import Graph
+from sdbuild.plan.draft import TargetPlan
+from sdbuild.plan.errors import PlanError, nearest
+from sdbuild.plan.graph import merge
+from sdbuild.plan.options import Options
+from sdbuild.plan.sources import Source, resolve_source
+from sdbuild.plan.tools import core_ml_compiler
+from sdbuild.recipe import (
+    LoadedRecipe,
+    ModelReference,
+    Target,
+    catalogue_directories,
+    find_targets,
+    load_recipe,
+    load_target,
+    resolve_for_target,
+)
+from sdbuild.stages import Stage, load_stage
+
+StageLoader = Callable[[str], Stage]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for, all of it known before any work.
+
+    Attributes:
+        options: the command line.
+        loaded: the recipe.
+        targets: the targets that were selected, by name.
+        model: where the pipeline's model comes from.
+        graph: the actions that the selected targets need.
+        outputs: bundle task → where the bundle is put.
+    """
+
+    options: Options
+    loaded: LoadedRecipe
+    targets: Mapping[str, Target]
+    model: Source
+    graph: Graph
+    outputs: Mapping[str, Path]
+
+
+def load(options: Options) -> tuple[LoadedRecipe, dict[str, Target]]:
+    """The recipe that was asked for and all of its targets.
+
+    Raises:
+        RecipeError: the recipe or one of its targets cannot be used.
+    """
+    targets = catalogue_directories("targets", Path.cwd())
+    known = [path.stem for path in find_targets(targets)]
+    loaded = load_recipe(options.recipe, catalogue_directories("recipes", Path.cwd()), targets=known)
+    return loaded, {name: load_target(name, targets) for name in loaded.recipe.targets}
+
+
+def make_plan(options: Options, stage: StageLoader = load_stage) -> Plan:
+    """Plan a build; looks at recipes, targets and the listings of local checkpoints, and nowhere else.
+
+    Raises:
+        RecipeError: the recipe or one of its targets cannot be used.
+        PlanError: the target is not one of the recipe's, or a directory is missing.
+        CheckpointFilesError: a local checkpoint lacks files.
+    """
+    loaded, targets = load(options)
+    selected = tuple(targets)
+    if options.target is not None:
+        if options.target not in targets:
+            listed = ", ".join(targets)
+            raise PlanError(
+                f"target={options.target}: the recipe '{loaded.recipe.name}' does not list it"
+                f"{nearest(options.target, targets)}\n  its targets are {listed}"
+            )
+        selected = (options.target,)
+    model = resolve_source(loaded, loaded.recipe.model, options.source)
+    graph = make_graph(loaded, targets, options, stage).restricted(selected)
+    place = options.out / loaded.recipe.name
+    outputs = {bundle.name: place / bundle.component for bundle in graph.bundles()}
+    return Plan(options, loaded, {name: targets[name] for name in selected}, model, graph, outputs)
+
+
+def make_graph(
+    loaded: LoadedRecipe, targets: Mapping[str, Target], options: Options, stage: StageLoader = load_stage
+) -> Graph:
+    """The actions that a recipe needs for all of its targets."""
+    compiler = core_ml_compiler()
+
+    @cache  # one listing of a directory serves all targets
+    def source(reference: ModelReference, override: Path | None) -> Source:
+        return resolve_source(loaded, reference, override)
+
+    drafts = {}
+    for name, target in targets.items():
+        recipe = resolve_for_target(loaded, target)
+        drafts[name] = TargetPlan(
+            recipe=recipe,
+            target=target,
+            model=source(recipe.model, options.source),
+            controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
+            verify=options.verify,
+            compiler=compiler,
+        ).drafts()
+    return merge(loaded.recipe.name, drafts, stage)

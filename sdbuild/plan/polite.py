@@ -1,0 +1,51 @@
+"""What every command shares: a user's mistake is said in plain words and gives exit status 2, never a traceback."""
+
+import os
+import sys
+from typing import Any
+
+from doit.cmdparse import CmdParseError
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
+
+from sdbuild.errors import SdbuildError
+from sdbuild.plan.errors import nearest
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+class Polite:
+    """A mixin that stands before one of doit's command classes."""
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Run the command and return the exit status."""
+        try:
+            return int(super().parse_execute(in_args) or 0)  # type: ignore[misc]
+        except SdbuildError as error:
+            print(error, file=sys.stderr)
+            return error.exit_status
+        except InvalidCommand as error:
+            print(self._explain(error), file=sys.stderr)
+            return 2
+        except (CmdParseError, InvalidDodoFile, InvalidTask) as error:
+            print(error, file=sys.stderr)
+            return 2
+        except BrokenPipeError:
+            # The reader (`head`, a pager) has gone; nothing more may be written, not even at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
+        except KeyboardInterrupt:
+            if "sdbuild.execute" in sys.modules:
+                sys.modules["sdbuild.execute"].stop_all()
+            print("interrupted; what was finished is kept, and the next run goes on from there", file=sys.stderr)
+            return _INTERRUPTED
+
+    def _explain(self, error: InvalidCommand) -> str:
+        if error.not_found is None:
+            return str(error)
+        me: Any = self
+        words = [*me.loader.cmd_names, *(task.name for task in me.task_list)]
+        return (
+            f"'{error.not_found}' is neither a command nor a task of this recipe{nearest(error.not_found, words)}\n"
+            "  `list --all` shows the tasks, `help` the commands"
+        )

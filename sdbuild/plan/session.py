@@ -1,0 +1,170 @@
+"""One build: doit walks the tasks, the session says what is cached, runs the rest and remembers what happened."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from sdbuild.errors import SdbuildError
+from sdbuild.plan.action import Action
+from sdbuild.plan.errors import PlanError
+from sdbuild.plan.planner import Plan
+from sdbuild.plan.preflight import Preflight
+from sdbuild.plan.reasons import AlwaysAsked, Reason
+from sdbuild.plan.status import Status, Statuses
+from sdbuild.store import ActionResult, Store
+
+
+class Executor(Protocol):
+    """What does the work that a session decides on; `sdbuild.cli` puts the execute room here."""
+
+    def run(self, action: Action, status: Status) -> ActionResult:
+        """Run an action whose inputs are all known in a process of its own, and record its result in the store."""
+
+    def read(self, action: Action) -> ActionResult:
+        """Read a local checkpoint's files where they are, so that their content is known."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one action in this build.
+
+    Attributes:
+        action: which.
+        ran: whether any work was done; False when the cache answered.
+        reasons: why it ran.
+        result: what it cost, then or now; None for a local checkpoint's files that were known.
+        failure: the message, when it failed.
+    """
+
+    action: Action
+    ran: bool
+    reasons: tuple[Reason, ...] = ()
+    result: ActionResult | None = None
+    failure: str | None = None
+
+
+class Session:
+    """A build in progress.
+
+    Attributes:
+        plan: what was asked for.
+        store: the cache.
+        statuses: what the cache says.
+        outcomes: what has happened, by task name, in order.
+        exit_status: the status that the program should end with, as far as actions decide it.
+        always: whether to run what is asked for even when the cache has it (`doit --always-execute`).
+    """
+
+    def __init__(self, plan: Plan, store: Store, executor: Executor) -> None:
+        self.plan = plan
+        self.store = store
+        self.statuses = Statuses(plan.graph, store, plan.outputs)
+        self.outcomes: dict[str, Outcome] = {}
+        self.exit_status = 0
+        self.always = False
+        self._executor = executor
+        self._lock = threading.Lock()
+        self._preflight = Preflight(plan, self.statuses, store)
+
+    def check_recipe(self) -> None:
+        """Check the recipe against what is known of its checkpoint; raises `RecipeError` before any work."""
+        self._preflight.before_the_build()
+
+    def is_current(self, action: Action) -> bool:
+        """Whether the cache, and for a bundle its place too, holds the result; asked when the inputs are done."""
+        status = self.statuses[action]
+        if status.cached:
+            self._remember(action, status)
+            self.outcomes.setdefault(action.name, Outcome(action, ran=False, result=status.result))
+        return status.cached
+
+    def run(self, action: Action) -> str | None:
+        """Make an action's artifact, and put a bundle at its place.
+
+        Returns:
+            None, or why it failed, for people.
+        """
+        status = self.statuses[action]
+        if self.always and status.digest is not None:
+            self.forget([action])
+            status = replace(self.statuses[action], reasons=(AlwaysAsked(),))
+        try:
+            if action.stage.name != "source":
+                with self._lock:
+                    self._preflight.with_fetched_files()
+            result = self._make(action, status)
+        except SdbuildError as error:
+            self.exit_status = max(self.exit_status, error.exit_status)
+            self.outcomes[action.name] = Outcome(action, True, status.reasons, failure=str(error))
+            return str(error)
+        self.outcomes[action.name] = Outcome(action, True, status.reasons, result)
+        return None
+
+    def clean(self, action: Action) -> None:
+        """Take a bundle away from its place, and folders above it that are then empty; the cache keeps everything."""
+        output = self.statuses.output(action)
+        if output is None or not output.is_dir():
+            return
+        self.store.discard(output)
+        for folder in (output.parent, output.parent.parent):
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+    def forget(self, actions: Iterable[Action]) -> list[Action]:
+        """Drop results from the cache, so that the actions run next time; returns those that had one."""
+        # All keys first: a key is known only while the results of the inputs are.
+        keys = {action: self.statuses[action].key for action in actions}
+        forgotten = [action for action, key in keys.items() if key is not None and self.store.recorded(key)]
+        for action in forgotten:
+            self.store.layout.result(str(keys[action])).unlink(missing_ok=True)
+        for action in self.plan.graph:
+            self.statuses.look_again(action)
+        return forgotten
+
+    def log_file(self, result: ActionResult) -> Path:
+        """The log of the run that made a result."""
+        return self.store.root / result.log
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The bundles that now stand at their places, by target."""
+        built = {name for name, outcome in self.outcomes.items() if outcome.failure is None}
+        return {name.partition(":")[2]: path for name, path in self.plan.outputs.items() if name in built}
+
+    def _make(self, action: Action, status: Status) -> ActionResult:
+        if action.files:
+            return self._executor.read(action)
+        if status.key is None:
+            missing = {p.name for p in action.inputs.values() if self.statuses[p].digest is None}
+            raise PlanError(f"{action.name} needs {', '.join(sorted(missing))} first; run it without --single")
+        result = status.result or self._executor.run(action, status)
+        output = self.statuses.output(action)
+        if output is not None:
+            self.store.materialise(result.tree, output, mode="output")
+        self._remember(action, status)
+        return result
+
+    def _remember(self, action: Action, status: Status) -> None:
+        if status.key is not None:
+            self.store.slot_write(self.statuses.slot(action), status.key)
+
+
+def doc_of(action: Action) -> str:
+    """One line about a task for `doit list`."""
+    what = _DOCS[action.stage.name].format(action.component)
+    return what if "@" not in action.name else f"{what}, for {', '.join(action.targets)}"
+
+
+_DOCS = {
+    "source": "the checkpoint's files of {}",
+    "convert": "{} as a Core ML package",
+    "quantize": "{} with palettized weights",
+    "chunk": "{} split in two",
+    "reference": "the original model's answers, to compare {} with",
+    "verify": "signal of {} against the original model",
+    "compile": "{} compiled by Apple's compiler",
+    "bundle": "the Resources directory and bundle.json for {}",
+}

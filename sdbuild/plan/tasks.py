@@ -1,0 +1,85 @@
+"""Actions as doit's tasks, and the little that doit itself has to remember."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from sdbuild.plan.action import Action, closure
+from sdbuild.plan.reporter import reporter_for
+from sdbuild.plan.session import Session, doc_of
+
+_GROUPS = {
+    "source": "fetch or read the files of each component",
+    "convert": "convert each component",
+    "quantize": "palettize weights",
+    "chunk": "split UNets in two",
+    "reference": "run the original models on the inputs that packages are compared with",
+    "verify": "compare each package with the original model",
+    "compile": "compile packages (on a Mac)",
+    "bundle": "put bundles together",
+}
+
+
+def doit_config(session: Session) -> dict[str, Any]:
+    """The settings that doit reads, for one build."""
+    return {
+        "default_tasks": [bundle.name for bundle in session.plan.graph.bundles()],
+        "reporter": reporter_for(session),
+        "backend": "sdbuild",
+        "dep_file": str(session.store.root / "ignored" / f"{session.plan.graph.recipe}.json"),
+        # Worker processes do the work; doit's own processes would be in the way, and fail where `spawn` is used.
+        "par_type": "thread",
+        "verbosity": 2,
+    }
+
+
+def doit_tasks(session: Session) -> Iterator[dict[str, Any]]:
+    """The graph in doit's form: a group a stage, a subtask an action."""
+    present = {action.stage.name for action in session.plan.graph}
+    for stage, doc in _GROUPS.items():
+        if stage in present:
+            yield {"basename": stage, "name": None, "doc": doc}
+    for action in session.plan.graph:
+        yield _task(session, action)
+
+
+def _task(session: Session, action: Action) -> dict[str, Any]:
+    stage, _, name = action.name.partition(":")
+    task: dict[str, Any] = {
+        "basename": stage,
+        "name": name,
+        "doc": doc_of(action),
+        "actions": [(_run, [session, action])],
+        "uptodate": [(session.is_current, [action])],
+        "task_dep": [producer.name for producer in dict.fromkeys(action.inputs.values())],
+        # Capturing would replace sys.stdout for all threads; actions run in processes of their own and have log files.
+        "io": {"capture": False},
+        "verbosity": 2,
+    }
+    if stage == "convert":
+        # For order alone: the recipe is checked against the checkpoint's configuration before anything is converted.
+        task["task_dep"] += [index.name for index in session.plan.graph if _is_index_of(index, action)]
+    output = session.statuses.output(action)
+    if output is not None:
+        task["task_dep"] = [producer.name for producer in closure(action)]
+        task["targets"] = [str(output / "bundle.json")]
+        task["clean"] = [(_clean, [session, action, str(output)])]
+    return task
+
+
+def _is_index_of(index: Action, action: Action) -> bool:
+    return index.stage.name == "source" and index.component == "index" and bool({*index.targets} & {*action.targets})
+
+
+def _run(session: Session, action: Action) -> TaskFailed | None:
+    failure = session.run(action)
+    return TaskFailed(failure) if failure is not None else None
+
+
+def _clean(session: Session, action: Action, output: str, dryrun: bool) -> None:
+    if Path(output).is_dir():
+        print(f"{action.name} - removing '{output}'")
+        if not dryrun:
+            session.clean(action)
