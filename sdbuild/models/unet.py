@@ -256,9 +256,10 @@ def check_latent_size(model: Any, height: int, width: int) -> None:
     """
     factor = 2 ** sum(block.downsamplers is not None for block in model.down_blocks)
     if height % factor or width % factor:
+        near = [max(size // factor, 1) * factor for size in (height, width)]
         raise ModelError(
-            f"A latent of {height} by {width} cannot be halved {factor.bit_length() - 1} times: "
-            f"both must be multiples of {factor}, for example {max(height // factor, 1) * factor} by {max(width // factor, 1) * factor}."
+            f"A latent of {height} by {width} cannot be halved {factor.bit_length() - 1} times: both must be multiples "
+            f"of {factor}, for example {near[0]} by {near[1]}."
         )
 
 
