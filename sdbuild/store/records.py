@@ -65,6 +65,10 @@ class Records:
         except TypeError:
             return None
 
+    def remove(self, key: str) -> None:
+        """Forget a result; its key document stays, for what is said about earlier runs."""
+        self._layout.result(key).unlink(missing_ok=True)
+
     def document(self, key: str) -> dict[str, Any] | None:
         """The full key document of a key."""
         document = _read(self._layout.document(key))

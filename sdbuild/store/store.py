@@ -180,6 +180,11 @@ class Store:
         if name is not None:
             self._records.add_history(name, key)
 
+    def forget(self, key: str) -> None:
+        """Make an action run again the next time, as if it never had; its output stays until it is collected."""
+        self.prepare()
+        self._records.remove(key)
+
     def document(self, key: str) -> dict[str, Any] | None:
         """The key document of a recorded action."""
         return self._records.document(key)
@@ -242,10 +247,14 @@ class Store:
             self.layout.write(self.layout.tree(tree.digest), tree.manifest)
 
     def _find(self, tree: Tree) -> list[Path | None]:
-        if len(tree.entries) < 2:
-            return [self._blobs.find(entry.sha256, entry.size) for entry in tree.entries]
-        with _pool() as pool:
-            return list(pool.map(lambda entry: self._blobs.find(entry.sha256, entry.size), tree.entries))
+        found = {entry: self._blobs.unchanged(entry.sha256, entry.size) for entry in tree.entries}
+        doubtful = [entry for entry, path in found.items() if path is None]
+        if doubtful:  # these are read, and looked for elsewhere
+            with _pool() as pool:
+                found.update(
+                    zip(doubtful, pool.map(lambda e: self._blobs.find(e.sha256, e.size), doubtful), strict=True)
+                )
+        return [found[entry] for entry in tree.entries]
 
 
 def _regular(path: Path) -> os.stat_result:
