@@ -1,0 +1,212 @@
+"""Real-size checkpoints with random weights: SD 1.5, SD 2.1 and SDXL base as their published configurations say.
+
+    python -m tests.benchmarks.checkpoints sd15 /tmp/sd15
+
+Weights are half-precision normals with variance 1/fan-in, written tensor by tensor. The tokenizer is the small one of
+the built-in checkpoints; everything that costs time and memory is at real size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdbuild.models import tiny
+from sdbuild.models.tiny import topology
+
+Config = dict[str, Any]
+
+_SCHEDULER: Config = {
+    "_class_name": "PNDMScheduler",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
+_UNET: Config = {
+    "_class_name": "UNet2DConditionModel",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "center_input_sample": False,
+    "cross_attention_dim": 768,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "out_channels": 4,
+    "sample_size": 64,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}
+_VAE: Config = {
+    "_class_name": "AutoencoderKL",
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 512,
+    "scaling_factor": 0.18215,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+_TEXT: Config = {
+    "architectures": ["CLIPTextModel"],
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "hidden_act": "quick_gelu",
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77,
+    "model_type": "clip_text_model",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 1,
+    "projection_dim": 768,
+    "vocab_size": 49408,
+}
+_SD21_UNET = _UNET | {
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "sample_size": 96,
+    "use_linear_projection": True,
+}
+_SD21_TEXT = _TEXT | {
+    "hidden_act": "gelu",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 23,
+    "projection_dim": 512,
+}
+_SDXL_UNET = _UNET | {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "attention_head_dim": [5, 10, 20],
+    "block_out_channels": [320, 640, 1280],
+    "cross_attention_dim": 2048,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "projection_class_embeddings_input_dim": 2816,
+    "sample_size": 128,
+    "transformer_layers_per_block": [1, 2, 10],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "use_linear_projection": True,
+}
+_SDXL_TEXT_2 = _TEXT | {
+    "architectures": ["CLIPTextModelWithProjection"],
+    "hidden_act": "gelu",
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_attention_heads": 20,
+    "num_hidden_layers": 32,
+    "projection_dim": 1280,
+}
+_ENDOFTEXT, _EXCLAMATION = "<|endoftext|>", "!"
+
+PIPELINES: Mapping[str, Mapping[str, Config]] = {
+    "sd15": {
+        "": {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
+        "scheduler": _SCHEDULER,
+        "text_encoder": _TEXT,
+        "tokenizer": {"padding": _ENDOFTEXT},
+        "unet": _UNET,
+        "vae": _VAE,
+    },
+    "sd21": {
+        "": {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
+        "scheduler": _SCHEDULER | {"prediction_type": "v_prediction"},
+        "text_encoder": _SD21_TEXT,
+        "tokenizer": {"padding": _EXCLAMATION},
+        "unet": _SD21_UNET,
+        "vae": _VAE | {"sample_size": 768},
+    },
+    "sdxl": {
+        "": {"_class_name": "StableDiffusionXLPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
+        "scheduler": _SCHEDULER | {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"},
+        "text_encoder": _TEXT,
+        "text_encoder_2": _SDXL_TEXT_2,
+        "tokenizer": {"padding": _ENDOFTEXT},
+        "tokenizer_2": {"padding": _EXCLAMATION},
+        "unet": _SDXL_UNET,
+        "vae": _VAE | {"sample_size": 1024, "scaling_factor": 0.13025},
+    },
+}
+_SHAPES = {
+    "UNet2DConditionModel": (topology.unet, "diffusion_pytorch_model.safetensors"),
+    "AutoencoderKL": (topology.vae, "diffusion_pytorch_model.safetensors"),
+    "CLIPTextModel": (topology.clip_text, "model.safetensors"),
+    "CLIPTextModelWithProjection": (topology.clip_text, "model.safetensors"),
+}
+
+
+def generate(name: str, out: Path) -> None:
+    """Write the checkpoint `name` to `out`; parts that are there already are kept."""
+    for folder, config in PIPELINES[name].items():
+        directory = out / folder
+        directory.mkdir(parents=True, exist_ok=True)
+        if folder.startswith("tokenizer"):
+            padding = config["padding"]
+            tiny._write_folder("benchmark", folder, {"padding": padding}, directory)
+        elif folder in ("", "scheduler"):
+            (directory / ("model_index.json" if not folder else "scheduler_config.json")).write_text(json.dumps(config))
+        else:
+            (directory / "config.json").write_text(json.dumps(config))
+            shapes, file_name = _SHAPES[config.get("_class_name") or config["architectures"][0]]
+            if not (directory / file_name).exists():
+                write_weights(directory / file_name, shapes(config))
+
+
+def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write half-precision normals with variance 1/fan-in, norm weights near one, small biases."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape in shapes.items():
+        end = offset + 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    rng = np.random.Generator(np.random.SFC64(0))
+    temporary = path.with_suffix(".partial")
+    with temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in shapes.items():
+            values = rng.standard_normal(shape, np.float32)
+            if name.endswith("bias"):
+                values *= 0.05
+            elif len(shape) == 1:
+                values = 1 + 0.1 * values
+            else:
+                values *= math.prod(shape[1:]) ** -0.5
+            file.write(values.astype(np.float16).tobytes())
+    temporary.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*PIPELINES])
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    generate(arguments.name, arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
