@@ -1,0 +1,79 @@
+"""The checked-in recipes and targets, where they are found, and how quickly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdbuild.recipe import (
+    catalogue_directories,
+    find_recipes,
+    find_targets,
+    load_recipe,
+    load_target,
+    preflight,
+    render,
+    resolve_for_target,
+)
+
+ROOT = Path(__file__).parents[2]
+RECIPES = [ROOT / "recipes"]
+TARGETS = [ROOT / "targets"]
+TARGET_NAMES = frozenset(path.stem for path in find_targets(TARGETS))
+
+
+@pytest.mark.parametrize("path", find_recipes(RECIPES), ids=lambda path: path.stem)
+def test_checked_in_recipes_pass_preflight_for_all_their_targets(path: Path) -> None:
+    loaded = load_recipe(path.stem, RECIPES, targets=TARGET_NAMES)
+    assert loaded.recipe.description
+    for name in loaded.recipe.targets:
+        target = load_target(name, TARGETS)
+        assert render(preflight(loaded, target, None)) == ""
+        assert resolve_for_target(loaded, target).attention_implementation is not None
+
+
+@pytest.mark.parametrize("kind", ["recipe", "target"])
+def test_the_first_line_names_the_schema(kind: str) -> None:
+    for path in find_recipes([ROOT / f"{kind}s"]):
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first == f"# yaml-language-server: $schema=../docs/schema/{kind}.schema.json"
+        assert (path.parent / first.partition("=")[2]).is_file()
+
+
+@pytest.mark.parametrize("path", find_targets(TARGETS), ids=lambda path: path.stem)
+def test_targets_say_where_the_memory_figure_comes_from(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    figure = next(number for number, line in enumerate(lines) if line.startswith("app_memory_gb"))
+    assert lines[figure - 1].startswith("# ")
+    target = load_target(path.stem, TARGETS)
+    assert target.app_memory_gb <= 0.75 * target.memory_gb
+
+
+def test_own_recipes_come_before_the_checked_in_ones(tmp_path: Path) -> None:
+    assert catalogue_directories("recipes", tmp_path) == RECIPES
+    (tmp_path / "recipes").mkdir()
+    assert catalogue_directories("recipes", tmp_path) == [tmp_path / "recipes", *RECIPES]
+    assert catalogue_directories("recipes", ROOT) == RECIPES
+
+
+def test_loading_everything_is_quick_and_imports_nothing_heavy() -> None:
+    program = """
+import sys, time
+from pathlib import Path
+start = time.process_time()
+from sdbuild.recipe import *
+recipes, targets = (catalogue_directories(kind, Path.cwd()) for kind in ("recipes", "targets"))
+known = {path.stem: load_target(path.stem, targets) for path in find_targets(targets)}
+for path in find_recipes(recipes):
+    loaded = load_recipe(path.stem, recipes, targets=known)
+    for name in loaded.recipe.targets:
+        preflight(loaded, known[name], None)
+heavy = {"torch", "coremltools", "diffusers", "transformers", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+print(time.process_time() - start)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.5  # measured 0.2 s on an idle machine; the bound is for busy ones

@@ -1,0 +1,155 @@
+"""Preflight rules that need facts, and how they are overruled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdbuild.recipe import (
+    RULES,
+    CheckpointFacts,
+    ComponentFacts,
+    Severity,
+    Target,
+    catalogue_directories,
+    load_recipe,
+    load_target,
+    overruled,
+    preflight,
+)
+
+TARGETS = catalogue_directories("targets", Path(__file__).parent)
+GOLDEN = Path(__file__).parent / "golden" / "preflight"
+RECIPE = {
+    "name": "r",
+    "model": '{version: "builtin:some"}',
+    "components": "[text_encoder, unet, vae_decoder]",
+    "attention_implementation": "SPLIT_EINSUM",
+    "latent": "{height: 64, width: 64}",
+    "targets": "[iphone-15-pro]",
+}
+XL = {"components": "[text_encoder, text_encoder_2, unet, vae_decoder]"}
+
+
+def facts(family: str | None, *, parameters: int | None = 1000, **configs: dict[str, object]) -> CheckpointFacts:
+    names = ["text_encoder", "unet", "vae"] + (["text_encoder_2"] if family == "sdxl" else [])
+    folders = {name: ComponentFacts(configs.get(name, {}), None, parameters) for name in names}
+    return CheckpointFacts(family, folders)  # type: ignore[arg-type]
+
+
+def broken(
+    tmp_path: Path, known: CheckpointFacts | None, fields: dict[str, str] | None = None, target: Target | None = None
+) -> dict[str, Severity]:
+    path = tmp_path / "r.yaml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in (RECIPE | (fields or {})).items()))
+    loaded = load_recipe(str(path), [])
+    target = target or load_target(loaded.recipe.targets[0], TARGETS)
+    return {diagnostic.code: diagnostic.severity for diagnostic in preflight(loaded, target, known)}
+
+
+def test_nothing_is_wrong_with_a_plain_recipe(tmp_path: Path) -> None:
+    assert broken(tmp_path, facts("sd1")) == {}
+    assert broken(tmp_path, facts("sdxl"), XL) == {}
+    assert broken(tmp_path, None) == {}
+
+
+@pytest.mark.parametrize("family", ["sd3", "sdxl-refiner", None])
+def test_unsupported_families(tmp_path: Path, family: str | None) -> None:
+    assert "unsupported-family" in broken(tmp_path, facts(family))
+
+
+def test_a_component_that_the_checkpoint_lacks(tmp_path: Path) -> None:
+    fields = {"components": "[text_encoder, unet, vae_decoder, safety_checker]"}
+    assert set(broken(tmp_path, facts("sd1"), fields)) == {"component-missing-from-checkpoint"}
+
+
+def test_a_second_text_encoder_of_a_checkpoint_that_has_one(tmp_path: Path) -> None:
+    assert set(broken(tmp_path, facts("sd1"), XL)) == {"component-missing-from-checkpoint"}
+
+
+def test_the_size_is_that_of_the_weights(tmp_path: Path) -> None:
+    assert broken(tmp_path, facts("sd1", parameters=490_000_000)) == {}
+    assert "unchunked-unet-too-large" in broken(tmp_path, facts("sd1", parameters=510_000_000))
+    quantized = {"quantization": "{unet: 4}"}
+    assert broken(tmp_path, facts("sd1", parameters=1_900_000_000), quantized) == {}
+    single = {"precision": "{unet: float32}"}
+    assert "unchunked-unet-too-large" in broken(tmp_path, facts("sd1", parameters=300_000_000), single)
+
+
+def test_a_target_without_a_limit_takes_any_unet(tmp_path: Path) -> None:
+    fields = {"targets": "[mac-studio-m2-ultra]"}
+    assert broken(tmp_path, facts("sd1", parameters=3_000_000_000), fields) == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "blocks", "fits"),
+    [(44, [1, 2, 3], True), (44, [1, 2, 3, 4], False), (40, [1, 2, 3, 4], True), (45, [1], True)],
+)
+def test_latents_are_multiples_of_what_this_unet_divides_by(
+    tmp_path: Path, size: int, blocks: list[int], fits: bool
+) -> None:
+    known = facts("sd1", unet={"block_out_channels": blocks})
+    fields = {"latent": f"{{height: {size}, width: {size}}}"}
+    assert ("latent-not-divisible" not in broken(tmp_path, known, fields)) is fits
+
+
+def test_a_vae_that_needs_no_upcast_may_be_float16(tmp_path: Path) -> None:
+    fields = XL | {"precision": "{vae_decoder: float16}"}
+    assert "precision-for-sdxl-vae" in broken(tmp_path, facts("sdxl", vae={"force_upcast": True}), fields)
+    assert "precision-for-sdxl-vae" in broken(tmp_path, facts("sdxl"), fields)
+    assert broken(tmp_path, facts("sdxl", vae={"force_upcast": False}), fields) == {}
+
+
+def test_old_systems(tmp_path: Path) -> None:
+    old = load_target("iphone-15-pro", TARGETS).model_copy(update={"os_version": "16.2"})
+    oblong = {"latent": "{height: 64, width: 96}"}
+    assert set(broken(tmp_path, facts("sdxl"), XL, old)) == {"sdxl-needs-ios-17"}
+    assert set(broken(tmp_path, facts("sd1"), oblong, old)) == {"non-square-on-neural-engine"}
+    assert broken(tmp_path, facts("sd1"), oblong) == {}
+    newer = {"minimum_deployment_target": "macOS14"}
+    assert set(broken(tmp_path, facts("sd1"), newer, old)) == {"deployment-target-newer-than-os"}
+
+
+@pytest.mark.parametrize(
+    ("system", "version", "generation"),
+    [("iOS", "17.4.1", 17), ("macOS", "13.1", 16), ("macOS", "15", 18), ("macOS", "26.0", 26)],
+)
+def test_generations_of_systems(system: str, version: str, generation: int) -> None:
+    target = load_target("mac-studio-m2-ultra", TARGETS).model_copy(update={"os": system, "os_version": version})
+    assert target.os_generation == generation
+
+
+def test_an_overruled_rule_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    fields = RECIPE | {
+        "model": "{version: org/name}",
+        "attention_implementation": "ORIGINAL",
+        "allow": "[unpinned-revision]",
+    }
+    path.write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
+    found = preflight(load_recipe(str(path), []), load_target("iphone-15-pro", TARGETS), None)
+    assert {diagnostic.code: diagnostic.severity for diagnostic in found} == {
+        "unpinned-revision": Severity.OVERRULED,
+        "original-on-neural-engine": Severity.ERROR,
+    }
+    assert overruled(found) == ("unpinned-revision",)
+
+
+def test_a_rule_can_be_overruled_for_one_target(tmp_path: Path) -> None:
+    fields = {
+        "attention_implementation": "ORIGINAL",
+        "overrides": "{iphone-15-pro: {allow: [original-on-neural-engine]}}",
+    }
+    assert broken(tmp_path, facts("sd1"), fields) == {"original-on-neural-engine": Severity.OVERRULED}
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_every_rule_says_why_and_where_from_and_is_shown_broken(name: str) -> None:
+    rule = RULES[name]
+    assert rule.name == name
+    assert rule.summary.endswith(".")
+    assert rule.reason.endswith(".")
+    assert rule.source
+    shown = "".join(path.read_text() for path in GOLDEN.glob("*.txt")) + Path(__file__).read_text()
+    assert f"[{name}]" in shown or f'"{name}"' in shown
