@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.component import read_config
 from sdbuild.models.errors import ModelError
 
-Reference = Callable[..., tuple[Tensor, ...]]
+
+@dataclass(frozen=True)
+class Original:
+    """A library's own model behind a component's interface.
+
+    Attributes:
+        module: the model, in float32.
+        run: the component's inputs in order → its outputs in order.
+    """
+
+    module: nn.Module
+    run: Callable[..., tuple[Tensor, ...]]
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Call the model as `ComponentModel.module` is called."""
+        with torch.no_grad():
+            return self.run(*inputs)
 
 
-def reference(component: str, checkpoint: Path, *, family: str | None = None) -> Reference:
+def reference(component: str, checkpoint: Path, *, family: str | None = None) -> Original:
     """The library's own model in float32, called as `ComponentModel.module` is.
 
     The weights are loaded by those libraries, not by `sdbuild.models.checkpoint`, so that a mistake there shows.
@@ -40,7 +57,7 @@ def reference(component: str, checkpoint: Path, *, family: str | None = None) ->
     }
     if component not in wrap:
         raise ModelError(f"Unknown component {component!r}; known are {', '.join(wrap)}.")
-    return torch.no_grad()(wrap[component](component, checkpoint, family))
+    return wrap[component](component, checkpoint, family)
 
 
 def _load(model: type[Any], checkpoint: Path) -> Any:
@@ -52,7 +69,7 @@ def _load(model: type[Any], checkpoint: Path) -> Any:
     return loaded.float().eval()
 
 
-def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Reference:
+def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Original:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     from sdbuild.models.text_encoder import PENULTIMATE_FAMILIES
@@ -68,10 +85,10 @@ def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Refer
             output.text_embeds if projected else output.pooler_output,
         )
 
-    return run
+    return Original(model, run)
 
 
-def _unet(component: str, checkpoint: Path, family: str | None) -> Reference:
+def _unet(component: str, checkpoint: Path, family: str | None) -> Original:
     from diffusers import UNet2DConditionModel
 
     from sdbuild.models.unet import split_conditions
@@ -91,10 +108,10 @@ def _unet(component: str, checkpoint: Path, family: str | None) -> Reference:
         )
         return output
 
-    return run
+    return Original(model, run)
 
 
-def _controlnet(component: str, checkpoint: Path, family: str | None) -> Reference:
+def _controlnet(component: str, checkpoint: Path, family: str | None) -> Original:
     from diffusers import ControlNetModel
 
     from sdbuild.models.unet import split_conditions
@@ -110,17 +127,17 @@ def _controlnet(component: str, checkpoint: Path, family: str | None) -> Referen
         )
         return (*skips, middle)
 
-    return run
+    return Original(model, run)
 
 
-def _vae_decoder(component: str, checkpoint: Path, family: str | None) -> Reference:
+def _vae_decoder(component: str, checkpoint: Path, family: str | None) -> Original:
     from diffusers import AutoencoderKL
 
     model = _load(AutoencoderKL, checkpoint)
-    return lambda z: (model.decode(z).sample,)
+    return Original(model, lambda z: (model.decode(z).sample,))
 
 
-def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Reference:
+def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Original:
     from diffusers import AutoencoderKL
 
     model = _load(AutoencoderKL, checkpoint)
@@ -130,10 +147,10 @@ def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Refere
         moments = model.encoder(x)
         return (moments if model.quant_conv is None else model.quant_conv(moments),)
 
-    return run
+    return Original(model, run)
 
 
-def _safety_checker(component: str, checkpoint: Path, family: str | None) -> Reference:
+def _safety_checker(component: str, checkpoint: Path, family: str | None) -> Original:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 
     model = _load(StableDiffusionSafetyChecker, checkpoint)
@@ -147,4 +164,4 @@ def _safety_checker(component: str, checkpoint: Path, family: str | None) -> Ref
         unsafe = torch.any(scores > 0, dim=1)
         return torch.where(unsafe[:, None, None, None], 0.0, images), unsafe.float(), scores
 
-    return run
+    return Original(model, run)

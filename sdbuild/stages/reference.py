@@ -51,14 +51,14 @@ def run(
     scene = _scene(inputs, arguments)
     count = params["samples"]
     sets = samples(component.inputs, scene, steps=timesteps(count), seed=params["seed"])
-    original = reference(checkpoint=inputs["checkpoint"], **arguments)
+    original = reference(arguments["component"], inputs["checkpoint"], family=arguments.get("family"))
     names = [spec.name for spec in component.outputs]
     arrays = {f"{index}/input/{name}": value for index, sample in enumerate(sets) for name, value in sample.items()}
     total = count * (2 if params["precision"] == "float16" else 1)
     done = 0
     for kind in ("exact", "rounded"):
         if kind == "rounded" and not (
-            params["precision"] == "float16" and round_to_half(original, component.float32_modules)
+            params["precision"] == "float16" and round_to_half(original.module, component.float32_modules)
         ):
             break
         for index, sample in enumerate(sets):
