@@ -13,8 +13,7 @@ from sdbuild.hub import Hub
 from sdbuild.hub_errors import HubError
 from sdbuild.models import tiny
 from sdbuild.stages import source
-
-from .hub_server import COMMIT, FakeHub
+from tests.stages.hub_server import COMMIT, FakeHub
 
 WEIGHTS = bytes(range(256)) * 4000
 FILES = {

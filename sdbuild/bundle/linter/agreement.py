@@ -1,0 +1,100 @@
+"""What only several models together can get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdbuild.bundle.linter.chunks import joined
+from sdbuild.bundle.linter.contents import Contents
+from sdbuild.bundle.linter.contract import CONTROLNET, REQUIRED, row_of
+from sdbuild.bundle.linter.models import Sizes, lint_residuals, residuals
+from sdbuild.bundle.linter.violation import Violation
+
+_REFINER_IDS, _BASE_IDS = 5, 6
+_SD3_POOLED, _SD3_TOKENS = 4096, 77
+
+
+def lint_presence(contents: Contents) -> Iterator[Violation]:
+    """Every pipeline has models that it cannot do without."""
+    for alternatives in REQUIRED[contents.kind]:
+        if not any(contents.has(name) for name in alternatives):
+            yield Violation("missing-model", "Resources", f"no {' or '.join(alternatives)}")
+    controlnets = [name for name in contents.paths if name.startswith(CONTROLNET)]
+    if contents.kind == "sd" and controlnets and not contents.has("ControlledUnet"):
+        yield Violation("missing-model", "Resources", f"no ControlledUnet, which {', '.join(controlnets)} need")
+
+
+def lint_residual_agreement(contents: Contents) -> Iterator[Violation]:
+    """Every ControlNet's outputs are the residual inputs of ControlledUnet."""
+    taken = None
+    if pair := contents.pair("ControlledUnet"):
+        row = row_of(contents.kind, "ControlledUnet")
+        taken = residuals(joined(*pair, row).inputs) if row else None
+    elif "ControlledUnet" in contents.interfaces:
+        taken = residuals(contents.interfaces["ControlledUnet"].inputs)
+    if taken is not None:
+        yield from lint_residuals("ControlledUnet", taken)
+    for name, interface in contents.interfaces.items():
+        if not name.startswith(CONTROLNET):
+            continue
+        given = residuals(interface.outputs)
+        yield from lint_residuals(name, given)
+        others = [feature.name for feature in interface.outputs if feature.name not in given]
+        if others:
+            yield Violation("residuals", name, f"outputs that are no residuals: {', '.join(others)}")
+        if taken is None:
+            continue
+        for residual in sorted({*taken, *given}):
+            if given.get(residual) != taken.get(residual):
+                what = f"{_shape(given, residual)}, ControlledUnet takes {_shape(taken, residual)}"
+                yield Violation("residuals", f"{name}, {residual}", what)
+
+
+def lint_sizes(contents: Contents, sizes: Sizes) -> Iterator[Violation]:
+    """Sizes that follow from each other."""
+    for pixels, latents, side in (("H", "h", "height"), ("W", "w", "width")):
+        picture, latent = sizes.get(pixels), sizes.get(latents)
+        if picture is not None and latent is not None and picture != 8 * latent:
+            where = f"{sizes.places[pixels]} and {sizes.places[latents]}"
+            yield Violation("image-size", where, f"picture {side} {picture} is not 8 times {latent}")
+    batch = sizes.get("B")
+    if batch is not None and batch not in (1, 2):
+        yield Violation("batch", sizes.places["B"], f"batch {batch}, must be 1 or 2")
+    if contents.kind == "sdxl":
+        yield from _lint_xl(contents, sizes)
+    if contents.kind == "sd3":
+        yield from _lint_sd3(sizes)
+
+
+def _lint_xl(contents: Contents, sizes: Sizes) -> Iterator[Violation]:
+    first, second = sizes.get("D1"), sizes.get("D2")
+    ids = sizes.get("T")
+    # Without the first text encoder the bundle is a refiner's own.
+    expected = _BASE_IDS if contents.has("TextEncoder") else _REFINER_IDS
+    if ids is not None and ids != expected:
+        yield Violation("time-ids", sizes.places["T"], f"{ids} values, must be {expected}")
+    if (refiner_ids := sizes.get("TR")) not in (None, _REFINER_IDS):
+        yield Violation("time-ids", sizes.places["TR"], f"{refiner_ids} values, must be {_REFINER_IDS}")
+    if second is None:
+        return
+    base_width = (first or 0) + second if contents.has("TextEncoder") else second
+    for letter, width in (("X", base_width), ("XR", second)):
+        found = sizes.get(letter)
+        if found is not None and found != width and not (letter == "X" and first is None and expected == _BASE_IDS):
+            yield Violation("text-width", sizes.places[letter], f"width {found}, the text encoders give {width}")
+
+
+def _lint_sd3(sizes: Sizes) -> Iterator[Violation]:
+    pooled, first, second = sizes.get("PP"), sizes.get("P1"), sizes.get("P")
+    if pooled is not None and first is not None and second is not None and pooled != first + second:
+        yield Violation("text-width", sizes.places["PP"], f"width {pooled}, the text encoders give {first + second}")
+    widths = [sizes.get(letter) or 0 for letter in ("D1", "D2")]
+    if sum(widths) > _SD3_POOLED:
+        yield Violation("text-width", sizes.places["D2"], f"widths {widths} do not fit in {_SD3_POOLED}")
+    states = sizes.get("S")
+    if states is not None and states < _SD3_TOKENS:
+        yield Violation("shape", sizes.places["S"], f"{states} text states, must be {_SD3_TOKENS} or more")
+
+
+def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return str(list(shapes[name])) if name in shapes else "none"

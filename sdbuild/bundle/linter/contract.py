@@ -1,0 +1,182 @@
+"""The contract as data: each model that the Swift package of ml-stable-diffusion loads, its inputs and its outputs.
+
+Sizes that several models share are letters: `h`, `w` latent rows and columns, `H`, `W` the picture's, `L` tokens, `D`
+text width, `B` batch. A letter must be the same number wherever it stands in one pipeline.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Size = int | str
+PipelineKind = Literal["sd", "sdxl", "sd3"]
+
+MEANINGS = {
+    "B": "batch",
+    "h": "latent height",
+    "w": "latent width",
+    "H": "picture height",
+    "W": "picture width",
+    "L": "number of tokens",
+    "D": "text width",
+    "D1": "first text encoder's width",
+    "D2": "second text encoder's width",
+    "P": "width of the pooled text state",
+    "P1": "width of the first pooled text state",
+    "X": "text width",
+    "XR": "refiner's text width",
+    "T": "number of time ids",
+    "TR": "number of the refiner's time ids",
+    "N": "number of T5's tokens",
+    "S": "number of text states",
+    "PP": "width of both pooled text states",
+}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output.
+
+    Attributes:
+        name: its name; for one that is read dynamically, the usual name.
+        shape: sizes, outermost first; None when nothing depends on it.
+        optional: it may be missing.
+    """
+
+    name: str
+    shape: tuple[Size, ...] | None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's interface.
+
+    Attributes:
+        inputs: what the Swift package feeds.
+        outputs: what it reads.
+        any_input: there is one input, whatever its name.
+        any_output: there is one output, whatever its name.
+        residuals: which side has the numbered residuals besides.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    any_input: bool = False
+    any_output: bool = False
+    residuals: Literal["inputs", "outputs"] | None = None
+
+
+RESIDUAL = re.compile(r"additional_residual_(\d+)")
+CHUNKED = ("Unet", "ControlledUnet", "UnetRefiner")
+CONTROLNET = "controlnet/"
+
+
+def _text(width: str, hidden: str, pooled: Port) -> Row:
+    return Row((Port("input_ids", (1, "L")),), (Port(hidden, (1, "L", width)), pooled), any_input=True)
+
+
+def _denoiser(
+    batch: Size, width: str, *extra: Port, residuals: Literal["inputs"] | None = None, channels: int = 4
+) -> Row:
+    latent = (batch, channels, "h", "w")
+    states = Port("encoder_hidden_states", (batch, width, 1, "L"))
+    inputs = (Port("sample", latent), Port("timestep", (batch,)), states, *extra)
+    return Row(inputs, (Port("noise_pred", latent),), any_output=True, residuals=residuals)
+
+
+def _xl_denoiser(width: str, time_ids: str) -> Row:
+    return _denoiser(2, width, Port("text_embeds", (2, "P")), Port("time_ids", (2, time_ids)))
+
+
+def _decoder(channels: int) -> Row:
+    latent, image = Port("z", (1, channels, "h", "w")), Port("image", (1, 3, "H", "W"))
+    return Row((latent,), (image,), any_input=True, any_output=True)
+
+
+_ENCODER = Row((Port("x", (1, 3, "H", "W")),), (Port("latent", (1, 8, "h", "w")),), any_input=True, any_output=True)
+_SAFETY_CHECKER = Row(
+    (Port("clip_input", (1, 3, 224, 224)), Port("images", (1, "H", "W", 3)), Port("adjustment", (1,))),
+    (Port("filtered_images", (1, "H", "W", 3)), Port("has_nsfw_concepts", None), Port("concept_scores", None)),
+)
+_CONTROLNET_ROW = Row(
+    (
+        Port("sample", (2, 4, "h", "w")),
+        Port("timestep", (2,)),
+        Port("encoder_hidden_states", (2, "D", 1, "L")),
+        Port("controlnet_cond", (2, 3, "H", "W")),
+    ),
+    (),
+    residuals="outputs",
+)
+_MULTILINGUAL = Row(
+    (Port("nlcontextualembeddings_output", (1, 256, 512)),),
+    (Port("encoder_hidden_states", (1, "D", 1, "L")),),
+    any_input=True,
+    any_output=True,
+)
+_T5 = Row(
+    (Port("input_ids", (1, "N")), Port("attention_mask", (1, "N"))),
+    (Port("encoder_hidden_states", (1, 4096, 1, "S")),),
+)
+_TRANSFORMER = Row(
+    (
+        Port("latent_image_embeddings", (2, 16, "h", "w")),
+        Port("timestep", (2,)),
+        Port("token_level_text_embeddings", (2, 4096, 1, 154)),
+        Port("pooled_text_embeddings", (2, "PP", 1, 1)),
+    ),
+    (Port("denoiser_output", (2, 16, "h", "w")),),
+    any_output=True,
+)
+
+ROWS: dict[PipelineKind, dict[str, Row]] = {
+    "sd": {
+        "TextEncoder": _text("D", "last_hidden_state", Port("pooled_outputs", None, optional=True)),
+        "MultilingualTextEncoderProjection": _MULTILINGUAL,
+        "Unet": _denoiser("B", "D"),
+        "ControlledUnet": _denoiser(2, "D", residuals="inputs"),
+        "VAEDecoder": _decoder(4),
+        "VAEEncoder": _ENCODER,
+        "SafetyChecker": _SAFETY_CHECKER,
+    },
+    "sdxl": {
+        "TextEncoder": _text("D1", "hidden_embeds", Port("pooled_outputs", None, optional=True)),
+        "TextEncoder2": _text("D2", "hidden_embeds", Port("pooled_outputs", (1, "P"))),
+        "Unet": _xl_denoiser("X", "T"),
+        "UnetRefiner": _xl_denoiser("XR", "TR"),
+        "VAEDecoder": _decoder(4),
+        "VAEEncoder": _ENCODER,
+    },
+    "sd3": {
+        "TextEncoder": _text("D1", "hidden_embeds", Port("pooled_outputs", (1, "P1"))),
+        "TextEncoder2": _text("D2", "hidden_embeds", Port("pooled_outputs", (1, "P"))),
+        "TextEncoderT5": _T5,
+        "MultiModalDiffusionTransformer": _TRANSFORMER,
+        "VAEDecoder": _decoder(16),
+    },
+}
+"""Pipeline → base name → interface."""
+
+# Each alternative is enough: one of its models, whole or as a pair of chunks.
+REQUIRED: dict[PipelineKind, tuple[tuple[str, ...], ...]] = {
+    "sd": (("TextEncoder", "MultilingualTextEncoderProjection"), ("Unet", "ControlledUnet"), ("VAEDecoder",)),
+    "sdxl": (("TextEncoder2",), ("Unet",), ("VAEDecoder",)),
+    "sd3": (("TextEncoder",), ("TextEncoder2",), ("MultiModalDiffusionTransformer",), ("VAEDecoder",)),
+}
+
+
+def row_of(kind: PipelineKind, name: str) -> Row | None:
+    """The interface of `Resources/<name>`; None for a model that the pipeline never loads."""
+    if kind == "sd" and name.startswith(CONTROLNET) and name.count("/") == 1:
+        return _CONTROLNET_ROW
+    return ROWS[kind].get(name)
+
+
+def kind_of(names: set[str]) -> PipelineKind:
+    """The pipeline that a bundle is for, by the models in it."""
+    if "MultiModalDiffusionTransformer" in names:
+        return "sd3"
+    return "sdxl" if names & {"TextEncoder2", "UnetRefiner", "UnetRefinerChunk1", "UnetRefinerChunk2"} else "sd"

@@ -1,0 +1,90 @@
+"""`bundle.json` against what is really there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
+from sdbuild.bundle.interface import Feature, Interface
+from sdbuild.bundle.layout import COMPILED
+from sdbuild.bundle.linter.contents import Contents
+from sdbuild.bundle.linter.contract import CONTROLNET
+from sdbuild.bundle.linter.models import Sizes
+from sdbuild.bundle.linter.violation import Violation
+
+_WHERE = "bundle.json"
+_KINDS = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl", "sd3": "sd3"}
+
+
+def lint_document(
+    document: Mapping[str, Any], resources: Path, contents: Contents, sizes: Sizes
+) -> Iterator[Violation]:
+    """Whether the document tells the truth; a malformed one is a violation, no error."""
+    try:
+        yield from _lint_models(document["models"], contents)
+        yield from _lint_digests(document, resources, contents)
+        yield from _lint_facts(document, contents, sizes)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        yield Violation("document", _WHERE, f"malformed: {error!r}")
+
+
+def _lint_models(models: Mapping[str, Any], contents: Contents) -> Iterator[Violation]:
+    for name in sorted({*models, *contents.paths}):
+        where = f"{_WHERE}, models, {name}"
+        if name not in contents.paths:
+            yield Violation("document-models", where, "listed, but not in Resources")
+        elif name not in models:
+            yield Violation("document-models", where, "in Resources, but not listed")
+        elif models[name]["file"] != name + contents.paths[name].suffix:
+            yield Violation("document-models", where, f"the file is {name}{contents.paths[name].suffix}")
+        elif (interface := contents.interfaces.get(name)) and not _same(models[name], interface):
+            yield Violation("document-models", where, "other inputs or outputs than the model has")
+
+
+def _same(entry: Mapping[str, Any], interface: Interface) -> bool:
+    def facts(features: tuple[Feature, ...]) -> list[Any]:
+        return [{"name": f.name, "shape": list(f.shape), "dtype": f.dtype} for f in features]
+
+    return [entry["inputs"], entry["outputs"]] == [facts(interface.inputs), facts(interface.outputs)]
+
+
+def _lint_digests(document: Mapping[str, Any], resources: Path, contents: Contents) -> Iterator[Violation]:
+    for name, path in contents.paths.items():
+        entry = document["models"].get(name)
+        if entry is None:
+            continue
+        if entry["bytes"] != tree_size(path):
+            yield Violation("document-digest", path.name, f"{tree_size(path)} bytes, {_WHERE} says {entry['bytes']}")
+        elif entry["digest"] != f"sha256:{tree_digest(path)}":
+            yield Violation("document-digest", path.name, f"its content is not the one that {_WHERE} names")
+    for name, digest in document.get("tokenizer", {}).get("files", {}).items():
+        path = resources / name
+        if path.is_file() and digest != f"sha256:{file_digest(path)}":
+            yield Violation("document-digest", name, f"its content is not the one that {_WHERE} names")
+
+
+def _lint_facts(document: Mapping[str, Any], contents: Contents, sizes: Sizes) -> Iterator[Violation]:
+    compiled = any(path.suffix == COMPILED for path in contents.paths.values())
+    controlnets = {name.removeprefix(CONTROLNET) for name in contents.paths if name.startswith(CONTROLNET)}
+    chunked = "UnetChunk1" in contents.paths or "ControlledUnetChunk1" in contents.paths
+    facts: dict[str, tuple[Any, Any]] = {
+        "compiled": (document["compiled"], compiled),
+        "family": (_KINDS.get(document["family"], document["family"]), contents.kind),
+        "latent.height": (document["latent"]["height"], sizes.get("h")),
+        "latent.width": (document["latent"]["width"], sizes.get("w")),
+        "image.height": (document["image"]["height"], sizes.get("H")),
+        "image.width": (document["image"]["width"], sizes.get("W")),
+        "text_sequence_length": (document["text_sequence_length"], sizes.get("L")),
+        "unet.batch": (document["unet"]["batch"], sizes.get("B")),
+        "unet.chunks": (document["unet"]["chunks"], 2 if chunked else 1),
+        "controlnets": ({controlnet["name"] for controlnet in document["controlnets"]}, controlnets),
+    }
+    for key, (said, found) in facts.items():
+        if found is not None and said != found:
+            yield Violation("document-facts", f"{_WHERE}, {key}", f"says {_text(said)}, the models say {_text(found)}")
+
+
+def _text(value: object) -> str:
+    return ", ".join(sorted(value)) or "none" if isinstance(value, set) else str(value)

@@ -1,0 +1,292 @@
+"""The linter: a good bundle of every kind passes, and every rule is broken on purpose once."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdbuild.bundle.linter import RULES, Violation, check, lint, lint_bundle
+from tests.bundle.bundles import CHUNK1, KINDS, UNET, Model, Ports, Resources, gives, write_resources
+
+Break = Callable[[Resources], None]
+SUFFIXES = [".mlpackage", ".mlmodelc"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_good_bundle_has_no_violation(tmp_path: Path, kind: str, suffix: str) -> None:
+    resources = write_resources(tmp_path / "Resources", kind, suffix)
+    assert lint(resources.path) == []
+
+
+def halves(ports: Ports) -> Ports:
+    return {name: (shape, "float16") for name, (shape, _) in ports.items()}
+
+
+def edit(name: str, change: Callable[[Model], Model]) -> Break:
+    return lambda resources: resources.change(name, change)
+
+
+def text(file: str, change: Callable[[str], str]) -> Break:
+    def work(resources: Resources) -> None:
+        path = resources.path / file
+        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+
+    return work
+
+
+def vocabulary(change: Callable[[dict[str, int]], object]) -> Break:
+    def work(content: str) -> str:
+        tokens = json.loads(content)
+        change(tokens)
+        return json.dumps(tokens)
+
+    return text("vocab.json", work)
+
+
+def remove(*names: str) -> Break:
+    return lambda resources: resources.remove(*names)
+
+
+def unreadable(resources: Resources) -> None:
+    (resources.path / "Unet.mlpackage" / "Manifest.json").unlink()
+
+
+def truncated(resources: Resources) -> None:
+    specification = resources.path / "Unet.mlpackage" / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    specification.write_bytes(specification.read_bytes()[:50])
+
+
+def unread_file(resources: Resources) -> None:
+    (resources.path / ".DS_Store").write_bytes(b"")
+
+
+def unknown_model(resources: Resources) -> None:
+    resources.put("UNet2", UNET)
+
+
+def file_among_controlnets(resources: Resources) -> None:
+    (resources.path / "controlnet" / "notes.txt").write_text("")
+
+
+def compiled_beside_package(resources: Resources) -> None:
+    Resources(resources.path, ".mlmodelc").put("Unet", UNET)
+
+
+def one_compiled(resources: Resources) -> None:
+    resources.remove("VAEDecoder")
+    Resources(resources.path, ".mlmodelc").put("VAEDecoder", resources.models["VAEDecoder"])
+
+
+def whole_and_chunks(resources: Resources) -> None:
+    resources.put("Unet", UNET)
+
+
+def renamed(name: str, old: str, new: str) -> Break:
+    def change(model: Model) -> Model:
+        def named(ports: Ports) -> Ports:
+            return {new if key == old else key: port for key, port in ports.items()}
+
+        return Model(named(model.inputs), named(model.outputs))
+
+    return edit(name, change)
+
+
+CONTROLNET = "controlnet/TinyControlnet"
+HIDDEN = "encoder_hidden_states"
+
+CASES: list[tuple[str, str, Break, str]] = [
+    ("missing-model", "sd", remove("TextEncoder"), "no TextEncoder or Multilingual"),
+    ("missing-model", "sd", remove("Unet", "ControlledUnet"), "no Unet or ControlledUnet"),
+    ("missing-model", "sd", remove("ControlledUnet"), "ControlledUnet, which controlnet/TinyControlnet"),
+    ("missing-model", "sdxl", remove("VAEDecoder"), "no VAEDecoder"),
+    ("missing-model", "sd3", remove("TextEncoder"), "no TextEncoder"),
+    ("unreadable-model", "sd", unreadable, "Manifest.json is missing"),
+    ("unreadable-model", "sd", truncated, "cut off"),
+    ("unknown-file", "sd", unread_file, ".DS_Store: nothing loads it"),
+    ("unknown-file", "sd", unknown_model, "UNet2: no model of this name"),
+    ("unknown-file", "sd", file_among_controlnets, "controlnet/notes.txt"),
+    ("unknown-file", "sdxl", lambda r: r.put("SafetyChecker", UNET), "SafetyChecker: no model of this name .* sdxl"),
+    ("unknown-file", "sdxl", lambda r: r.put(CONTROLNET, UNET), "controlnet/TinyControlnet: no model"),
+    ("mixed-forms", "sd", compiled_beside_package, "Unet: there as a package and compiled"),
+    ("mixed-forms", "sd", one_compiled, "only VAEDecoder compiled"),
+    ("incomplete-chunks", "sd-chunked", remove("UnetChunk2"), "UnetChunk2 is missing"),
+    ("incomplete-chunks", "sd-chunked", remove("ControlledUnetChunk1"), "ControlledUnetChunk1 is missing"),
+    ("shadowed-model", "sd-chunked", whole_and_chunks, "Unet: never loaded"),
+    ("input-name", "sd", renamed("Unet", "timestep", "t"), "no input timestep; it has sample, t,"),
+    ("input-name", "sd", edit("Unet", lambda m: m.with_input("timestep_cond", (2, 256))), "timestep_cond: never fed"),
+    ("input-name", "sdxl", edit("Unet", lambda m: m.without("time_ids")), "no input time_ids"),
+    ("output-name", "sd", renamed("TextEncoder", "last_hidden_state", "x"), "no output last_hidden_state"),
+    ("output-name", "sdxl", edit("TextEncoder2", lambda m: m.without("pooled_outputs")), "no output pooled_outputs"),
+    ("output-name", "sd", renamed("SafetyChecker", "has_nsfw_concepts", "nsfw"), "no output has_nsfw_concepts"),
+    ("single-input", "sd", edit("TextEncoder", lambda m: m.with_input("mask", (1, 77))), "2 inputs .input_ids, mask."),
+    ("single-input", "sd", edit("VAEDecoder", lambda m: m.without("z")), "0 inputs"),
+    ("single-output", "sd", edit("Unet", lambda m: m.with_output("extra", (1,))), "2 outputs .noise_pred, extra."),
+    (
+        "single-output",
+        "sd-chunked",
+        edit("UnetChunk2", lambda m: m.with_output("extra", (1,))),
+        "UnetChunk2: 2 outputs",
+    ),
+    ("input-type", "sd", edit("VAEEncoder", lambda m: m.with_input("x", (1, 3, 128, 96), "image")), "image, must be"),
+    ("output-type", "sd", edit("Unet", lambda m: Model(m.inputs, halves(m.outputs))), "noise_pred: float16"),
+    ("output-type", "sd", edit(CONTROLNET, lambda m: Model(m.inputs, halves(m.outputs))), "residual_0: float16"),
+    (
+        "shape",
+        "sd",
+        edit("Unet", lambda m: m.with_input(HIDDEN, (2, 77, 64))),
+        r"\[2, 77, 64\], must be \[B, D, 1, L\]",
+    ),
+    ("shape", "sd", edit("Unet", lambda m: m.with_input("sample", (2, 9, 16, 12))), "axis 1 is 9"),
+    ("shape", "sd", edit("SafetyChecker", lambda m: m.with_input("clip_input", (1, 3, 336, 336))), "axis 2 is 336"),
+    ("shape", "sd3", edit("TextEncoderT5", lambda m: m.with_output(HIDDEN, (1, 4096, 1, 64))), "64 text states"),
+    ("shape-agreement", "sd", edit("Unet", lambda m: m.with_input(HIDDEN, (2, 96, 1, 77))), "text width 96, but 64"),
+    (
+        "shape-agreement",
+        "sd",
+        edit("Unet", lambda m: m.with_input(HIDDEN, (2, 64, 1, 64))),
+        "number of tokens 64, but 77",
+    ),
+    ("shape-agreement", "sd", edit("Unet", lambda m: m.with_input("timestep", (1,))), "batch 1, but 2 in Unet, sample"),
+    (
+        "shape-agreement",
+        "sd",
+        edit("VAEDecoder", lambda m: m.with_input("z", (1, 4, 16, 16))),
+        "latent width 16, but 12",
+    ),
+    (
+        "shape-agreement",
+        "sd",
+        edit("SafetyChecker", lambda m: m.with_input("images", (1, 64, 96, 3))),
+        "height 64, but 128",
+    ),
+    (
+        "shape-agreement",
+        "sdxl",
+        edit("Unet", lambda m: m.with_input("text_embeds", (2, 64))),
+        "pooled text state 64, but 96",
+    ),
+    (
+        "image-size",
+        "sd",
+        edit("VAEDecoder", lambda m: m.with_output("image", (1, 3, 64, 96))),
+        "height 64 is not 8 times 16",
+    ),
+    ("batch", "sdxl", edit("Unet", lambda m: m.with_input("sample", (1, 4, 16, 12))), "axis 0 is 1"),
+    ("batch", "sd", edit("ControlledUnet", lambda m: m.with_input("timestep", (1,))), "axis 0 is 1"),
+    ("batch", "multilingual", lambda r: r.put("Unet", three_at_once()), "batch 3, must be 1 or 2"),
+    (
+        "text-width",
+        "sdxl",
+        edit("Unet", lambda m: m.with_input(HIDDEN, (2, 128, 1, 77))),
+        "128, the text encoders give 160",
+    ),
+    ("text-width", "sdxl", edit("UnetRefiner", lambda m: m.with_input(HIDDEN, (2, 64, 1, 77))), "64, .* give 96"),
+    (
+        "text-width",
+        "sd3",
+        edit("TextEncoder", lambda m: m.with_output("pooled_outputs", (1, 512))),
+        "2048, .* give 1792",
+    ),
+    ("text-width", "sd3", edit("TextEncoder", lambda m: m.with_output("hidden_embeds", (1, 77, 4096))), "do not fit"),
+    ("time-ids", "sdxl", edit("Unet", lambda m: m.with_input("time_ids", (2, 5))), "5 values, must be 6"),
+    ("time-ids", "sdxl", edit("UnetRefiner", lambda m: m.with_input("time_ids", (2, 6))), "6 values, must be 5"),
+    ("time-ids", "refiner", edit("Unet", lambda m: m.with_input("time_ids", (2, 6))), "6 values, must be 5"),
+    ("chunk-feed", "sd-chunked", edit("UnetChunk1", lambda m: m.without("skip")), "Chunk2, skip: neither"),
+    ("chunk-feed", "sd-chunked", edit("UnetChunk2", lambda m: m.without("skip")), "Chunk1, skip: .* does not take"),
+    ("chunk-feed", "sd-chunked", edit("UnetChunk2", lambda m: m.with_input("skip", (2, 1))), "but chunk 1 gives"),
+    (
+        "chunk-feed",
+        "sd-chunked",
+        edit("UnetChunk2", lambda m: m.with_input(HIDDEN, (2, 9, 1, 77))),
+        "but chunk 1 takes",
+    ),
+    (
+        "input-name",
+        "sd-chunked",
+        lambda r: r.put("UnetChunk1", CHUNK1.without("timestep")),
+        "Chunk2: no input timestep",
+    ),
+    ("residuals", "sd", edit(CONTROLNET, lambda m: m.without("additional_residual_1")), "none, ControlledUnet takes"),
+    ("residuals", "sd", renamed(CONTROLNET, "additional_residual_1", "middle"), "no residuals: middle"),
+    ("residuals", "sd", edit("ControlledUnet", lambda m: m.without("additional_residual_0")), "residual_0 missing"),
+    ("residuals", "sd", edit("ControlledUnet", lambda m: Model(UNET.inputs, m.outputs)), "no additional_residual_0"),
+    (
+        "residuals",
+        "sd-chunked",
+        edit(CONTROLNET, lambda m: m.with_output("additional_residual_0", (2, 32, 8, 6))),
+        r"\[2, 32, 8, 6\], ControlledUnet takes \[2, 32, 16, 12\]",
+    ),
+    ("t5-files", "sd3", lambda r: (r.path / "tokenizer.json").unlink(), "TextEncoderT5, tokenizer_config.json"),
+    ("t5-files", "sd3", remove("TextEncoderT5"), "go together"),
+    ("tokenizer-missing", "sd", lambda r: (r.path / "merges.txt").unlink(), "merges.txt: not in Resources"),
+    ("vocabulary", "sd", text("vocab.json", lambda _: "{"), "vocab.json"),
+    ("vocabulary", "sd", text("vocab.json", lambda _: "[]"), "not a JSON object"),
+    ("vocabulary", "sd", vocabulary(lambda v: v.update(a="1")), "not a non-negative integer"),
+    ("vocabulary", "sd", vocabulary(lambda v: v.update(a=0)), "two tokens have the same id"),
+    ("special-token", "sd", vocabulary(lambda v: v.pop("<|endoftext|>")), r"no token <\|endoftext\|>"),
+    ("special-token", "sdxl", vocabulary(lambda v: v.pop("!")), "no token !"),
+    ("merges-newline", "sd", text("merges.txt", lambda t: t.rstrip("\n")), "no newline"),
+    ("merges", "sd", text("merges.txt", lambda t: t + "a b c\n"), "not two tokens .*: line 320"),
+    ("merges", "sd", text("merges.txt", lambda t: t.replace("\n", "\r\n")), "not two tokens .* and 313 more"),
+    ("merges", "sd", text("merges.txt", lambda t: t + "q q\n"), "vocabulary lacks .*: line 320"),
+    ("missing-model", "sd", lambda r: shutil.rmtree(r.path), "no such directory"),
+]
+
+
+def three_at_once() -> Model:
+    shape = (3, 4, 16, 12)
+    unet = UNET.with_input("sample", shape).with_input("timestep", (3,)).with_input(HIDDEN, (3, 64, 1, 256))
+    return Model(unet.inputs, gives(noise_pred=shape))
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "break_it", "message"), CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)]
+)
+def test_every_violation_is_named(tmp_path: Path, rule: str, kind: str, break_it: Break, message: str) -> None:
+    resources = write_resources(tmp_path / "Resources", kind)
+    break_it(resources)
+    violations = [violation for violation in lint(resources.path) if violation.rule == rule]
+    assert violations, f"{rule} not found"
+    assert any(re.search(message, str(violation)) for violation in violations), violations
+
+
+def test_compiled_models_are_held_to_the_same_rules(tmp_path: Path) -> None:
+    resources = write_resources(tmp_path / "Resources", "sd", ".mlmodelc")
+    resources.change("Unet", lambda model: Model(model.inputs, halves(model.outputs)))
+    (resources.path / "VAEDecoder.mlmodelc" / "coremldata.bin").unlink()
+    assert {violation.rule for violation in lint(resources.path)} == {"output-type", "unreadable-model"}
+
+
+def test_every_rule_is_tested_and_documented() -> None:
+    from tests.bundle.test_document_rules import DOCUMENT_CASES
+
+    tested = {case[0] for case in CASES} | {case[0] for case in DOCUMENT_CASES}
+    assert tested == set(RULES)
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "bundle.md").read_text(encoding="utf-8")
+    table = "".join(f"| `{rule}` | {meaning} |\n" for rule, meaning in RULES.items())
+    assert table in page, f"docs/reference/bundle.md must hold this table:\n{table}"
+
+
+def test_a_violation_reads_well() -> None:
+    violation = Violation("shape", "Unet, sample", "axis 1 is 9")
+    assert str(violation) == "Unet, sample: axis 1 is 9 [shape]"
+
+
+def test_a_missing_document_is_a_violation(tmp_path: Path) -> None:
+    write_resources(tmp_path / "Resources", "sd")
+    assert [violation.rule for violation in lint_bundle(tmp_path)] == ["document"]
+
+
+def test_check_names_every_violation(tmp_path: Path) -> None:
+    from sdbuild.bundle.errors import BundleError
+
+    resources = write_resources(tmp_path / "Resources", "sd")
+    resources.remove("VAEDecoder")
+    with pytest.raises(BundleError, match=r"(?s)\[document\].*\[missing-model\]"):
+        check(tmp_path)
