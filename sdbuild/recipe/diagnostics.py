@@ -12,6 +12,7 @@ from pathlib import Path
 from sdbuild.errors import SdbuildError
 
 _SHOWN_WIDTH = 100
+_LONGEST_LINE = 1000
 
 
 class Severity(StrEnum):
@@ -76,7 +77,7 @@ class Diagnostic:
             gutter = f"  {' ' * len(number)} "
         notes = [("reason", self.reason), ("source", self.source), ("help", self.help)]
         lines += [f"{gutter}= {label}: {text}" for label, text in notes if text]
-        return "\n".join(lines)
+        return "\n".join("".join(map(_visible, line[:_LONGEST_LINE])) for line in lines)
 
 
 class RecipeError(SdbuildError):
@@ -108,7 +109,7 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 def nearest(word: object, names: Iterable[object]) -> str:
     """``did you mean `x`?`` when some name is close to the word or begins or ends with it, else the empty string."""
     spelled = {str(name).casefold(): str(name) for name in names}
-    sought = str(word).casefold()
+    sought = str(word).casefold()[:_SHOWN_WIDTH]
     close = get_close_matches(sought, sorted(spelled), n=1, cutoff=0.6)
     if len(sought) > 1:
         close += [name for name in sorted(spelled) if name.startswith(sought) or name.endswith(sought)]
@@ -150,6 +151,7 @@ def _visible(character: str) -> str:
     """The character itself, or a one-column stand-in for a tab or another control character."""
     if character == "\t":
         return "→"
+    # Nothing that a file holds may steer the reader's terminal.
     return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 

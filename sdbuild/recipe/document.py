@@ -191,6 +191,26 @@ class _StoppedError(Exception):
         self.diagnostic = diagnostic
 
 
+@dataclass(frozen=True, slots=True)
+class _Anchored:
+    """An anchored node, with its size and height when its aliases are written out."""
+
+    node: Node
+    size: int
+    height: int
+
+
+def _height(node: Node) -> int:
+    """The levels below a node."""
+    match node:
+        case Scalar():
+            return 0
+        case Sequence():
+            return max((_height(item) + 1 for item in node.items), default=0)
+        case Mapping():
+            return max((_height(entry.value) + 1 for entry in node.entries.values()), default=0)
+
+
 class _Composer:
     """Builds the tree from the parser's events."""
 
@@ -198,7 +218,7 @@ class _Composer:
         self.source = source
         self.events = events
         self.mistakes: list[Diagnostic] = []
-        self.anchors: dict[str, tuple[Node, int] | None] = {}  # None while the anchored node is still being read
+        self.anchors: dict[str, _Anchored | None] = {}  # None while the anchored node is still being read
         self.nodes = 0
 
     def report(self, code: str, message: str, span: Span, help_: str) -> None:
@@ -230,10 +250,9 @@ class _Composer:
     def node(self, event: yaml.Event, depth: int) -> Node:
         span = self.source.of(event.start_mark, event.end_mark)
         self.count(1, span)
-        if depth > MAXIMUM_DEPTH:
-            raise _StoppedError(Diagnostic("too-deep", f"nested more than {MAXIMUM_DEPTH} levels", span, "flatten it"))
+        self.check_depth(depth, span)
         if isinstance(event, yaml.AliasEvent):
-            return self.alias(str(event.anchor), span)
+            return self.alias(str(event.anchor), span, depth)
         anchor = getattr(event, "anchor", None)
         before = self.nodes
         if anchor is not None:
@@ -251,7 +270,7 @@ class _Composer:
         else:
             node = self.mapping(span, depth)
         if anchor is not None:
-            self.anchors[anchor] = (node, self.nodes - before + 1)
+            self.anchors[anchor] = _Anchored(node, self.nodes - before + 1, _height(node))
         return node
 
     def mapping(self, span: Span, depth: int) -> Mapping:
@@ -280,7 +299,7 @@ class _Composer:
             return Scalar(event.value, span)
         return Scalar(value, span)
 
-    def alias(self, anchor: str, span: Span) -> Node:
+    def alias(self, anchor: str, span: Span, depth: int) -> Node:
         if anchor not in self.anchors:
             self.report("unknown-alias", f"no anchor `&{anchor}` before this", span, nearest(anchor, self.anchors))
             return Scalar(f"*{anchor}", span)
@@ -288,9 +307,13 @@ class _Composer:
         if anchored is None:
             self.report("recursive-alias", f"`*{anchor}` inside of what it names", span, "write it out")
             return Scalar(f"*{anchor}", span)
-        node, size = anchored
-        self.count(size - 1, span)
-        return node
+        self.count(anchored.size - 1, span)
+        self.check_depth(depth + anchored.height, span)
+        return anchored.node
+
+    def check_depth(self, depth: int, span: Span) -> None:
+        if depth > MAXIMUM_DEPTH:
+            raise _StoppedError(Diagnostic("too-deep", f"nested more than {MAXIMUM_DEPTH} levels", span, "flatten it"))
 
     def count(self, nodes: int, span: Span) -> None:
         """Bound the tree's size with every alias written out, so that ten short lines cannot become a billion nodes."""

@@ -50,7 +50,7 @@ def _check_version(version: str) -> str:
         raise PydanticCustomError(
             "model_version", "not the name of a builtin checkpoint", {"help": "write it like `builtin:tiny-sd`"}
         )
-    if version.startswith((".", "/", "~")):
+    if version.startswith((".", "/", "~")) and version.isprintable():
         return version
     if _HUB_PATTERN.fullmatch(version) and ".." not in version and "--" not in version:
         return version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_own_recipes_come_before_the_checked_in_ones(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     assert catalogue_directories("recipes", tmp_path) == [tmp_path / "recipes", *RECIPES]
     assert catalogue_directories("recipes", ROOT) == RECIPES
+
+
+def test_an_installed_package_finds_the_catalogue_inside(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "sdbuild" / "recipe", site / "sdbuild" / "recipe")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "sdbuild" / name, site / "sdbuild")
+    for kind in ("recipes", "targets"):
+        shutil.copytree(ROOT / kind, site / "sdbuild" / "_catalogue" / kind)
+    (site / "recipes").mkdir()  # some other project's
+    program = (
+        "from pathlib import Path; from sdbuild.recipe import *; print(catalogue_directories('recipes', Path.cwd()))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str([site / "sdbuild" / "_catalogue" / "recipes"])
 
 
 def test_loading_everything_is_quick_and_imports_nothing_heavy() -> None:

@@ -15,6 +15,10 @@ from sdbuild.recipe.document import MAXIMUM_BYTES, Mapping, Scalar, parse, plain
 from sdbuild.recipe.scalars import Surprise, read_plain
 
 HERE = Path("test.yaml")
+SURPRISES = """
+on Off YES n True NULL 6_4 010 08 0x1F 0b1 0o7 1:30 190:20:30 2024-01-01 2001-12-14t21:59:43.10-05:00
+.5 1. 1e3 .inf .NaN = << 1_000.5 +.5 12345678901234567890
+"""
 
 
 def read(text: str) -> object:
@@ -59,10 +63,7 @@ def test_scalars_of_yaml_1_2() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    (
-        "on Off YES n True NULL 6_4 010 08 0x1F 0b1 0o7 1:30 190:20:30 2024-01-01 2001-12-14t21:59:43.10-05:00 "
-        ".5 1. 1e3 .inf .NaN = << 1_000.5 +.5 12345678901234567890"
-    ).split(),
+    SURPRISES.split(),
 )
 def test_surprising_words_are_refused_plain_and_taken_in_quotes(word: str) -> None:
     assert codes(f"a: {word}") == ["ambiguous-scalar"]
@@ -125,6 +126,18 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
 
 def test_deep_nesting_is_refused_without_recursion_errors() -> None:
     assert codes("a: " + "[" * 5000 + "]" * 5000) == ["too-deep"]
+
+
+def test_aliases_in_a_row_are_not_deeper_than_written_out() -> None:
+    lines = [f"a0: &a0 {'[' * 20}x{']' * 20}"]
+    lines += [f"a{n}: &a{n} {'[' * 20}*a{n - 1}{']' * 20}" for n in range(1, 400)]
+    assert codes("\n".join(lines)) == ["too-deep"]
+
+
+def test_nothing_in_a_file_steers_the_terminal() -> None:
+    mistake = Diagnostic("x", "unknown key `\x1b[2J\u202e`", Span(HERE, 1, 1, 3, "\u202eabc"), "a\nb" * 2000)
+    assert all(character.isprintable() for character in mistake.render().replace("\n", ""))
+    assert max(map(len, mistake.render().splitlines())) <= 1000
 
 
 def test_windows_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sdbuild.models.tiny import generate
 from sdbuild.recipe import (
     Component,
     ModelReference,
@@ -130,6 +131,15 @@ def test_loose_folders(tmp_path: Path) -> None:
     assert facts.family == "sd2"
     assert facts.components == {Component.UNET, Component.VAE_DECODER, Component.VAE_ENCODER}
     assert facts.prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize(("name", "family"), [("tiny-sd", "sd1"), ("tiny-sd2", "sd2"), ("tiny-sdxl", "sdxl")])
+def test_builtin_checkpoints(tmp_path: Path, name: str, family: str) -> None:
+    generate(name, tmp_path)
+    facts = read_checkpoint_facts(tmp_path)
+    assert facts.family == family
+    assert (Component.TEXT_ENCODER_2 in facts.components) is (family == "sdxl")
+    assert (facts.parameters("unet") or 0) > 1000
 
 
 def test_what_is_known_before_any_download() -> None:
