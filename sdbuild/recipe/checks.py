@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from sdbuild.recipe.diagnostics import Diagnostic, nearest
-from sdbuild.recipe.document import Mapping, Node, Scalar, Sequence, plain
+from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 
 # What an override cannot change: these say which recipe it is, not how it is built for one target.
 NOT_OVERRIDABLE = ("name", "description", "extends", "model", "targets", "overrides")

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
-from sdbuild.recipe.scalars import ScalarValue, Surprise, read_plain
+from sdbuild.recipe.scalars import Surprise, read_plain
+from sdbuild.recipe.tree import Entry, Mapping, Node, Scalar, Sequence, height_of
 
 MAXIMUM_BYTES = 256 * 1024
 MAXIMUM_NODES = 10_000
@@ -23,52 +24,6 @@ MAXIMUM_DEPTH = 32
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A text, number, truth value or null."""
-
-    value: ScalarValue
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """A list of nodes."""
-
-    items: tuple[Node, ...]
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A key's place and its value."""
-
-    key: Span
-    value: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """Keys, which are always text, and their values in the order of the file."""
-
-    entries: dict[str, Entry]
-    span: Span
-
-
-Node = Scalar | Sequence | Mapping
-
-
-def plain(node: Node) -> Any:
-    """The node as Python data, without positions."""
-    match node:
-        case Scalar():
-            return node.value
-        case Sequence():
-            return [plain(item) for item in node.items]
-        case Mapping():
-            return {key: plain(entry.value) for key, entry in node.entries.items()}
 
 
 def read_document(path: Path) -> tuple[Mapping | None, list[Diagnostic]]:
@@ -200,17 +155,6 @@ class _Anchored:
     height: int
 
 
-def _height(node: Node) -> int:
-    """The levels below a node."""
-    match node:
-        case Scalar():
-            return 0
-        case Sequence():
-            return max((_height(item) + 1 for item in node.items), default=0)
-        case Mapping():
-            return max((_height(entry.value) + 1 for entry in node.entries.values()), default=0)
-
-
 class _Composer:
     """Builds the tree from the parser's events."""
 
@@ -270,7 +214,7 @@ class _Composer:
         else:
             node = self.mapping(span, depth)
         if anchor is not None:
-            self.anchors[anchor] = _Anchored(node, self.nodes - before + 1, _height(node))
+            self.anchors[anchor] = _Anchored(node, self.nodes - before + 1, height_of(node))
         return node
 
     def mapping(self, span: Span, depth: int) -> Mapping:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
-from sdbuild.recipe.document import Entry, Mapping, Node, Scalar, read_document
+from sdbuild.recipe.document import read_document
+from sdbuild.recipe.tree import Entry, Mapping, Node, Scalar
 from sdbuild.recipe.vocabulary import NAME_HELP
 
 MAXIMUM_EXTENDS = 8

@@ -9,12 +9,13 @@ from pathlib import Path
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
 from sdbuild.recipe.checks import check_name, check_overrides, check_recipe, check_target
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
-from sdbuild.recipe.document import Mapping, Node, Scalar, read_document
-from sdbuild.recipe.document import Sequence as SequenceNode
+from sdbuild.recipe.document import read_document
 from sdbuild.recipe.inheritance import merge, read_with_bases
 from sdbuild.recipe.recipe import ModelReference, Recipe
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.target import Target
+from sdbuild.recipe.tree import Mapping, Node, Scalar
+from sdbuild.recipe.tree import Sequence as SequenceNode
 from sdbuild.recipe.validation import validate
 from sdbuild.recipe.vocabulary import NAME_HELP
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sdbuild.recipe.document import Mapping
 from sdbuild.recipe.facts import CheckpointFacts
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
+from sdbuild.recipe.tree import Mapping
 from sdbuild.recipe.validation import Location
 
 

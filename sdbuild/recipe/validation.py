@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest, one_of
-from sdbuild.recipe.document import Mapping, Node, Scalar, Sequence, plain
+from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 from sdbuild.recipe.vocabulary import NAME_HELP, NAME_PATTERN
 
 Value = TypeVar("Value", bound=BaseModel)

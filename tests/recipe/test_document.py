@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdbuild.recipe.diagnostics import Diagnostic, Span, in_order
-from sdbuild.recipe.document import MAXIMUM_BYTES, Mapping, Scalar, parse, plain, read_document
+from sdbuild.recipe.document import MAXIMUM_BYTES, parse, read_document
 from sdbuild.recipe.scalars import Surprise, read_plain
+from sdbuild.recipe.tree import Mapping, Scalar, plain
 
 HERE = Path("test.yaml")
 SURPRISES = """

@@ -22,8 +22,9 @@ from sdbuild.recipe import (
     load_target,
     resolve_for_target,
 )
-from sdbuild.recipe.document import Mapping, parse, plain
+from sdbuild.recipe.document import parse
 from sdbuild.recipe.inheritance import merge
+from sdbuild.recipe.tree import Mapping, plain
 
 BASE = """
 name: base
