@@ -1,14 +1,15 @@
 """The source stage: one component's files of a checkpoint, from the Hub, from a directory or generated.
 
 Parameters: ``version`` (``owner/name``, a path, or ``builtin:NAME``), ``revision`` (of a Hub repository, or null) and
-``component``, a key of `sdbuild.stages.checkpoint_files.COMPONENT_FOLDERS`. The result is rooted at the component's
-folder.
+``component``, a key of `sdbuild.stages.checkpoint_files.COMPONENT_FOLDERS`; optionally ``precision``: with `float16`,
+half-precision weights are taken where there are any. The result is rooted at the component's folder.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,53 +47,60 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
         SourceError: there is no such directory, or a component's files are missing.
         HubError: the Hub did not give what was asked for.
     """
-    version, component = params["version"], params["component"]
+    version = params["version"]
+    wanted = _Wanted(params["component"], params.get("precision", "float32"))
     if version.startswith(BUILTIN):
-        _generate(version.removeprefix(BUILTIN), component, out)
+        _generate(version.removeprefix(BUILTIN), wanted, out)
     elif version.startswith((".", "/", "~")):
-        _take(Path(version).expanduser(), component, out)
+        _take(Path(version).expanduser(), wanted, out)
     else:
-        _download(version, params.get("revision"), component, out, progress)
-    progress(1.0, f"{component} of {version}")
+        _download(version, params.get("revision"), wanted, out, progress)
+    progress(1.0, f"{wanted.component} of {version}")
 
 
-def _generate(name: str, component: str, out: Path) -> None:
+@dataclass(frozen=True)
+class _Wanted:
+    """Which files of a checkpoint to take."""
+
+    component: str
+    precision: str
+
+    def select(self, where: str, names: list[str]) -> dict[str, str]:
+        try:
+            return select_files(self.component, names, precision=self.precision)
+        except CheckpointFilesError as error:
+            raise SourceError(f"{where}: {error}") from error
+
+
+def _generate(name: str, wanted: _Wanted, out: Path) -> None:
     from sdbuild.models import tiny
 
-    folders = None if component == "index" else [COMPONENT_FOLDERS[component]]
+    folders = None if wanted.component == "index" else ["", COMPONENT_FOLDERS[wanted.component]]
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         checkpoint = Path(temporary)
         tiny.generate(name, checkpoint, folders)
-        files = _select(f"{BUILTIN}{name}", component, _listing(checkpoint))
-        for target, source in files.items():
+        for target, source in wanted.select(f"{BUILTIN}{name}", _listing(checkpoint)).items():
             place(checkpoint / source, out / target)
 
 
-def _take(checkpoint: Path, component: str, out: Path) -> None:
+def _take(checkpoint: Path, wanted: _Wanted, out: Path) -> None:
     if not checkpoint.is_dir():
         raise SourceError(f"{checkpoint}: no such directory; model.version must be a checkpoint in diffusers layout.")
-    for target, source in _select(str(checkpoint), component, _listing(checkpoint)).items():
+    for target, source in wanted.select(str(checkpoint), _listing(checkpoint)).items():
         place(checkpoint / source, out / target)
 
 
-def _download(version: str, revision: str | None, component: str, out: Path, progress: Progress) -> None:
+def _download(version: str, revision: str | None, wanted: _Wanted, out: Path, progress: Progress) -> None:
     hub = Hub()
     repository = hub.repository(version, revision)
     where = f"{version}@{repository.commit[:12]}"
     if repository.offline:
         where += " (the part of it in the Hub cache; the Hub cannot be reached)"
         progress(0.0, f"the Hub cannot be reached: using its cache for {version}")
-    files = _select(where, component, [file.name for file in repository.files])
+    files = wanted.select(where, [file.name for file in repository.files])
     paths = hub.download(repository, files.values(), progress)
     for target, source in files.items():
         place(paths[source], out / target)
-
-
-def _select(where: str, component: str, names: list[str]) -> dict[str, str]:
-    try:
-        return select_files(component, names)
-    except CheckpointFilesError as error:
-        raise SourceError(f"{where}: {error}") from error
 
 
 def _listing(checkpoint: Path) -> list[str]:

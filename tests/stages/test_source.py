@@ -59,9 +59,9 @@ def listing(directory: Path) -> list[str]:
 
 def test_only_the_needed_files_are_downloaded(server: FakeHub, tmp_path: Path) -> None:
     out = fetch(tmp_path)
-    assert listing(out) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert listing(out) == ["README.md", "config.json", "diffusion_pytorch_model.safetensors"]
     assert (out / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
-    assert server.downloads() == {"unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert server.downloads() == {"README.md", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
 
 
 def test_the_index_brings_the_model_card(server: FakeHub, tmp_path: Path) -> None:
@@ -155,9 +155,12 @@ def test_without_network_and_cache(server: FakeHub, tmp_path: Path, monkeypatch:
 def test_builtin_checkpoints(tmp_path: Path, component: str) -> None:
     tiny.generate("tiny-sd", tmp_path / "whole")
     out = fetch(tmp_path, component, None, "builtin:tiny-sd")
-    folder = tmp_path / "whole" / ("" if component == "index" else component)
+    whole = tmp_path / "whole"
+    places = {name: whole / component / name for name in listing(out)} | {"README.md": whole / "README.md"}
+    if component == "index":
+        places = {name: whole / name for name in listing(out)}
     assert listing(out)
-    assert all((out / name).read_bytes() == (folder / name).read_bytes() for name in listing(out))
+    assert all((out / name).read_bytes() == places[name].read_bytes() for name in listing(out))
 
 
 def test_a_builtin_controlnet(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_a_directory_gives_the_same_files_without_copies(tmp_path: Path) -> None
         (checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
         (checkpoint / name).write_bytes(content)
     out = fetch(tmp_path, "unet", None, str(checkpoint))
-    assert listing(out) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert listing(out) == ["README.md", "config.json", "diffusion_pytorch_model.safetensors"]
     weights = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
     assert weights.samefile(out / "diffusion_pytorch_model.safetensors")
 

@@ -1,0 +1,147 @@
+"""Which files of a checkpoint a component needs: the least that is enough, whatever variant and format is there.
+
+One function serves both ways into a build: planning reads a local directory's listing, the `source` stage a Hub
+repository's. A component's files become a tree of their own, rooted at the component's folder, so that a change in
+one component's files touches nothing else.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from sdbuild.errors import SdbuildError
+
+COMPONENT_FOLDERS: Mapping[str, str] = {
+    "text_encoder": "text_encoder",
+    "text_encoder_2": "text_encoder_2",
+    "unet": "unet",
+    "vae": "vae",
+    "safety_checker": "safety_checker",
+    "tokenizer": "tokenizer",
+    "tokenizer_2": "tokenizer_2",
+    "scheduler": "scheduler",
+    "controlnet": "",
+    "index": "",
+}
+"""Source component → its folder in a checkpoint of diffusers' layout ("" is the checkpoint's root)."""
+
+BUILTIN_GENERATOR = 1
+"""Raised when the bytes of the generated (`builtin:`) checkpoints change."""
+
+_TOKENIZER_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+# A model's metadata says its license.
+_CARD = re.compile(r"README\.md|LICENSE[^/]*")
+_INDEX_FILES = re.compile(r"model_index\.json|[^/]+/(config|scheduler_config)\.json|README\.md|LICENSE[^/]*")
+# `model.fp16-00001-of-00002.safetensors` and the older `model-00001-of-00002.fp16.safetensors` both occur.
+_WEIGHTS = re.compile(
+    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
+    r"(?:-\d{5}-of-\d{5})?(?:\.(?P<variant>[a-z][a-z0-9_]*))?(?:-\d{5}-of-\d{5})?"
+    r"\.(?P<format>safetensors|bin)(?P<index>\.index(?:\.(?P<index_variant>[a-z][a-z0-9_]*))?\.json)?"
+)
+_SHARD = re.compile(r"-(?P<number>\d{5})-of-(?P<count>\d{5})")
+# Best first; training leftovers such as `non_ema` only when nothing else is there. Half precision is half the download,
+# and all that a float16 model can hold.
+_VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "float16": ("fp16", "", "fp32", "bf16", "ema"),
+    "float32": ("", "fp32", "bf16", "fp16", "ema"),
+}
+_FORMATS = ("safetensors", "bin")
+
+
+class CheckpointFilesError(SdbuildError):
+    """A checkpoint lacks files that a component needs."""
+
+    exit_status = 2
+
+
+def select_files(component: str, names: Iterable[str], *, precision: str = "float32") -> dict[str, str]:
+    """Choose a component's files.
+
+    Args:
+        component: a key of `COMPONENT_FOLDERS`.
+        names: every file of the checkpoint, as `/`-separated paths relative to its root.
+        precision: what the component will be built in; `float16` is content with half-precision weights.
+
+    Returns:
+        Path in the component's tree → path in the checkpoint, sorted by the former.
+
+    Raises:
+        CheckpointFilesError: a file that the component cannot do without is missing.
+    """
+    folder = COMPONENT_FOLDERS[component]
+    prefix = f"{folder}/" if folder else ""
+    names = list(names)
+    local = {name[len(prefix) :]: name for name in names if name.startswith(prefix)}
+    match component:
+        case "tokenizer" | "tokenizer_2":
+            chosen = [name for name in _TOKENIZER_FILES if name in local]
+            if "tokenizer.json" not in chosen:
+                _require(component, prefix, ("vocab.json", "merges.txt"), chosen)
+        case "scheduler":
+            chosen = ["scheduler_config.json"]
+            _require(component, prefix, chosen, local)
+        case "index":
+            chosen = [name for name in local if _INDEX_FILES.fullmatch(name)]
+            _require(component, prefix, ("model_index.json",), chosen)
+        case _:
+            _require(component, prefix, ("config.json",), local)
+            chosen = ["config.json", *_weights(component, prefix, local, precision)]
+            local |= {name: name for name in names if _CARD.fullmatch(name)}
+            chosen += [name for name in local if _CARD.fullmatch(name)]
+    return {name: local[name] for name in sorted(chosen)}
+
+
+def _require(component: str, prefix: str, needed: Iterable[str], present: Iterable[str]) -> None:
+    missing = sorted(set(needed) - set(present))
+    if missing:
+        files = ", ".join(prefix + name for name in missing)
+        raise CheckpointFilesError(
+            f"the checkpoint has no {files}, which {component} needs; "
+            "give a checkpoint in diffusers' layout or take the component out of the recipe"
+        )
+
+
+def _weights(component: str, prefix: str, names: Iterable[str], precision: str) -> list[str]:
+    """The best complete set of weight files: one format, one variant, whole or sharded with its index."""
+    sets: dict[tuple[str, str, bool], list[str]] = {}
+    for name in names:
+        match = _WEIGHTS.fullmatch(name)
+        if match:
+            variant = match["variant"] or match["index_variant"] or ""
+            sharded = _SHARD.search(name) is not None or match["index"] is not None
+            sets.setdefault((match["format"], variant, sharded), []).append(name)
+    missing = {key: _missing(files) for key, files in sets.items()}
+    complete = {key: files for key, files in sets.items() if not missing[key]}
+    if not complete:
+        absent = [f"{prefix}{name}" for names in missing.values() for name in names]
+        what = f"{', '.join(absent)} missing" if absent else f"no *.safetensors and no *.bin in {prefix or 'its root'}"
+        raise CheckpointFilesError(f"the checkpoint has no weights for {component}: {what}")
+    order = _VARIANTS[precision]
+
+    def rank(key: tuple[str, str, bool]) -> tuple[bool, int, int, str, bool]:
+        weight_format, variant, sharded = key
+        known = order.index(variant) if variant in order else len(order)
+        # The format weighs more than a known variant: half-precision safetensors beat a full-precision pickle.
+        return known == len(order), _FORMATS.index(weight_format), known, variant, sharded
+
+    return complete[min(complete, key=rank)]
+
+
+def _missing(files: Iterable[str]) -> list[str]:
+    """The names that a set of weight files lacks: shards, or all weights where there is only their index."""
+    shards = {name: match for name in files if (match := _SHARD.search(name))}
+    if not shards:
+        weights = [name for name in files if not name.endswith(".json")]
+        return [] if weights else ["the shards of " + name for name in files]
+    first, match = next(iter(shards.items()))
+    wanted = (
+        f"{first[: match.start()]}-{number:05}-of-{match['count']}{first[match.end() :]}"
+        for number in range(1, int(match["count"]) + 1)
+    )
+    return [name for name in wanted if name not in shards]
