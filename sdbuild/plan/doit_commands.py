@@ -1,6 +1,7 @@
 """doit's own commands, with our exit statuses, messages without tracebacks, and the action cache as their truth."""
 
 import functools
+import sys
 from typing import Any
 
 from doit.cmd_base import check_tasks_exist, subtasks_iter, tasks_and_deps_iter
@@ -44,6 +45,8 @@ class BuildCommand(SessionCommand, Run):  # type: ignore[misc]
     @functools.wraps(Run._execute)  # doit reads the option names off this method's signature
     def _execute(self, *args: Any, **options: Any) -> int:
         self.session.check_recipe()
+        if not isinstance(options["outfile"], str):
+            options["outfile"] = sys.stdout  # doit's default is the stream that there was when it was imported
         self.session.always = bool(options.get("always"))
         status = super()._execute(*args, **options)
         # doit's 2 means that a task could not be started, for instance because one that it needs has failed.

@@ -5,15 +5,15 @@ task's name carries the first target that uses it (`convert:unet@mac-studio-m2-u
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sdbuild import stages
 from sdbuild.plan.action import Action, Graph
-from sdbuild.stages import Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +41,12 @@ class Draft:
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def merge(recipe: str, drafts: Mapping[str, Iterable[Draft]], stage: Callable[[str], Stage]) -> Graph:
+def merge(recipe: str, drafts: Mapping[str, Iterable[Draft]]) -> Graph:
     """Make one graph of the drafts of several targets.
 
     Args:
         recipe: the recipe's name.
         drafts: target → its drafts, producers before consumers.
-        stage: stage name → declaration.
     """
     users: dict[str, list[str]] = {}
     works: dict[str, dict[str, None]] = {}
@@ -64,7 +63,7 @@ def merge(recipe: str, drafts: Mapping[str, Iterable[Draft]], stage: Callable[[s
                 shared = len(works[draft.base]) == 1
                 actions[draft.identity] = Action(
                     name=draft.base if shared else f"{draft.base}@{targets[0]}",
-                    stage=stage(draft.stage),
+                    stage=stages.load_stage(draft.stage),
                     component=draft.component,
                     parameters=draft.parameters,
                     inputs={role: actions[producer.identity] for role, producer in draft.inputs.items()},

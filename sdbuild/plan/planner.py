@@ -1,6 +1,6 @@
 """From a command line's options to a checked graph: recipe and targets loaded, sources found, drafts merged."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,9 +22,6 @@ from sdbuild.recipe import (
     load_target,
     resolve_for_target,
 )
-from sdbuild.stages import Stage, load_stage
-
-StageLoader = Callable[[str], Stage]
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def load(options: Options) -> tuple[LoadedRecipe, dict[str, Target]]:
     return loaded, {name: load_target(name, targets) for name in loaded.recipe.targets}
 
 
-def make_plan(options: Options, stage: StageLoader = load_stage) -> Plan:
+def make_plan(options: Options) -> Plan:
     """Plan a build; looks at recipes, targets and the listings of local checkpoints, and nowhere else.
 
     Raises:
@@ -79,15 +76,13 @@ def make_plan(options: Options, stage: StageLoader = load_stage) -> Plan:
             )
         selected = (options.target,)
     model = resolve_source(loaded, loaded.recipe.model, options.source)
-    graph = make_graph(loaded, targets, options, stage).restricted(selected)
+    graph = make_graph(loaded, targets, options).restricted(selected)
     place = options.out / loaded.recipe.name
     outputs = {bundle.name: place / bundle.component for bundle in graph.bundles()}
     return Plan(options, loaded, {name: targets[name] for name in selected}, model, graph, outputs)
 
 
-def make_graph(
-    loaded: LoadedRecipe, targets: Mapping[str, Target], options: Options, stage: StageLoader = load_stage
-) -> Graph:
+def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Options) -> Graph:
     """The actions that a recipe needs for all of its targets."""
     compiler = core_ml_compiler()
 
@@ -106,4 +101,4 @@ def make_graph(
             verify=options.verify,
             compiler=compiler,
         ).drafts()
-    return merge(loaded.recipe.name, drafts, stage)
+    return merge(loaded.recipe.name, drafts)

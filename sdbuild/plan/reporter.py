@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from doit.exceptions import UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from sdbuild.plan.session import Session
@@ -35,7 +36,11 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """Say what failed, with its log and what to do, as soon as it is known."""
-        message = fail.message if task.name in self.session.outcomes else f"{task.name} was not run: {fail.message}"
+        if isinstance(fail, UnmetDependency):
+            message = f"{task.name} was not run, because this failed: {fail.message}"
+        else:
+            # A failure that nobody foresaw has a traceback; what a stage says of itself has none.
+            message = "\n".join([fail.message, *fail.traceback]).strip()
         print(f"\n{message}\n", file=sys.stderr, flush=True)
 
     def complete_run(self) -> None:

@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdbuild.errors import SdbuildError
-from sdbuild.plan.planner import Plan, StageLoader, load, make_graph
+from sdbuild.plan.planner import Plan, load, make_graph
 from sdbuild.recipe import catalogue_directories, find_recipes
-from sdbuild.stages import load_stage
 
 
-def shared_with(plan: Plan, stage: StageLoader = load_stage) -> Mapping[str, tuple[str, ...]]:
+def shared_with(plan: Plan) -> Mapping[str, tuple[str, ...]]:
     """Task name → the other recipes of the catalogue that share the action; recipes that do not load are passed over.
 
     A checkpoint given by `source=` stands for the model in every recipe that names the same one.
@@ -25,7 +24,7 @@ def shared_with(plan: Plan, stage: StageLoader = load_stage) -> Mapping[str, tup
             loaded, targets = load(replace(plan.options, recipe=str(path)))
             same_model = loaded.recipe.model == recipe.model
             options = plan.options if same_model else replace(plan.options, source=None)
-            graph = make_graph(loaded, targets, options, stage)
+            graph = make_graph(loaded, targets, options)
         except SdbuildError:
             continue
         for action in graph:

@@ -71,7 +71,9 @@ class Statuses:
     def _look(self, action: Action) -> Status:
         if action.files:
             digest = self._store.probe_reference(action.files)
-            return Status(digest=digest) if digest else Status((FilesUnread(len(action.files)),))
+            # Each file may be known from another component's tree, and this tree still be unknown.
+            known = digest is not None and self._store.has_tree(digest)
+            return Status(digest=digest) if known else Status((FilesUnread(len(action.files)),))
         digests: dict[str, str] = {}
         unknown: dict[str, str] = {}
         for role, producer in action.inputs.items():

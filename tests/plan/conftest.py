@@ -1,0 +1,180 @@
+"""A workspace with its own recipes, checkpoint and cache, and stages that take milliseconds instead of minutes."""
+
+import hashlib
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbuild import cli
+from sdbuild.plan.action import Action
+from sdbuild.plan.status import Status
+from sdbuild.store import ActionResult, Store
+
+RECIPE = """
+    name: phone
+    description: The first description
+    model: {version: ../checkpoint}
+    components: [text_encoder, unet, vae_decoder]
+    attention_implementation: SPLIT_EINSUM
+    latent: {height: 64, width: 64}
+    unet: {batch: 2, chunks: 2}
+    quantization: {unet: 6}
+    targets: [iphone-15-pro]
+"""
+
+_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+
+
+@dataclass
+class Ran:
+    """What one command line did."""
+
+    status: int
+    out: str
+    err: str
+    actions: list[str]
+    """The names of the actions that were really executed, in order."""
+
+
+class FakeWork:
+    """Instead of worker processes: artifacts that depend on nothing but the inputs' content and the parameters."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.failing: dict[str, str] = {}
+
+    def run(self, store: Store, action: Action, status: Status) -> ActionResult:
+        self.ran.append(action.name)
+        if action.name in self.failing:
+            raise cli.SdbuildError(self.failing[action.name])
+        assert status.document is not None
+        assert status.key is not None
+        inputs = {}
+        for role, digest in status.document["inputs"].items():
+            places = store.locate(digest)
+            assert places is not None, f"{action.name} has lost {role}"
+            inputs[role] = {path: hashlib.sha256(place.read_bytes()).hexdigest() for path, place in places.items()}
+        out = store.scratch()
+        text = json.dumps({"parameters": dict(action.parameters), "inputs": inputs}, sort_keys=True)
+        for name, content in _files_of(action, text).items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text(content)
+        tree = store.put_tree(out)
+        result = ActionResult(tree.digest, 12.5, 2_000_000, 1_000_000, "logs/none", "2026-01-01T00:00:00+00:00")
+        store.record(status.key, status.document, result, name=action.name)
+        return result
+
+
+def _files_of(action: Action, text: str) -> dict[str, str]:
+    match action.stage.name:
+        case "source":
+            # A generated checkpoint: what it holds depends on its name alone.
+            config = {"_class_name": _CLASSES.get(action.component, ""), "from": action.parameters["version"]}
+            index = {"_class_name": "StableDiffusionPipeline"}
+            index |= {name: ["diffusers", value] for name, value in _CLASSES.items()}
+            return {
+                "index": {"model_index.json": json.dumps(index), "unet/config.json": json.dumps(UNET)},
+                "tokenizer": {"vocab.json": "{}", "merges.txt": "#\n"},
+                "scheduler": {"scheduler_config.json": "{}"},
+            }.get(action.component, {"config.json": json.dumps(config), "model.safetensors": text})
+        case "verify":
+            return {
+                "verification.json": json.dumps({"outputs": {"sample": {"structure_db": 120.0, "signal_db": 66.0}}})
+            }
+        case "bundle":
+            return {"Resources/Unet.mlpackage/Manifest.json": text, "bundle.json": text}
+        case _:
+            return {f"{action.component}.mlpackage/weights": text, "modules.json": "{}"}
+
+
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "cross_attention_dim": 768,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+}
+
+
+@dataclass
+class Workspace:
+    """A folder in which command lines run."""
+
+    root: Path
+    cache: Path
+    work: FakeWork
+    capture: Any
+
+    def recipe(self, **changes: str) -> None:
+        """Write the recipe `phone`; each change replaces one of its top-level lines, the name too."""
+        lines = textwrap.dedent(RECIPE).strip().splitlines()
+        for key, value in changes.items():
+            lines = [line for line in lines if not line.startswith(f"{key}:")] + [f"{key}: {value}"]
+        name = next(line for line in lines if line.startswith("name:")).split()[1]
+        folder = self.root / "recipes"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+
+    def __call__(self, *words: str) -> Ran:
+        """Run `sdbuild` with these words."""
+        self.capture.readouterr()
+        before = len(self.work.ran)
+        status = cli.main(list(words))
+        captured = self.capture.readouterr()
+        return Ran(status, captured.out, captured.err, self.work.ran[before:])
+
+    def store(self) -> Store:
+        return Store(self.cache)
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Every file of workspace and cache with its size and time of change."""
+        paths = [path for root in (self.root, self.cache) for path in root.rglob("*")]
+        return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths}
+
+
+def write_checkpoint(folder: Path) -> None:
+    files: Mapping[str, Any] = {
+        "model_index.json": {
+            "_class_name": "StableDiffusionPipeline",
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+        "unet/config.json": UNET,
+        "unet/diffusion_pytorch_model.safetensors": None,
+        "vae/config.json": {"_class_name": "AutoencoderKL"},
+        "vae/diffusion_pytorch_model.safetensors": None,
+        "text_encoder/config.json": {"architectures": ["CLIPTextModel"], "hidden_size": 768},
+        "text_encoder/model.safetensors": None,
+        "tokenizer/vocab.json": {"a": 0},
+        "tokenizer/merges.txt": "",
+        "scheduler/scheduler_config.json": {"prediction_type": "epsilon"},
+    }
+    header = json.dumps({f"{folder.name}.weight": {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.write_bytes(len(header).to_bytes(8, "little") + header + b"\1\2\3\4\5\6\7\10")
+        else:
+            path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workspace:
+    root = tmp_path / "work"
+    root.mkdir()
+    write_checkpoint(root / "checkpoint")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("SDBUILD_CACHE", str(tmp_path / "cache"))
+    work = FakeWork()
+    monkeypatch.setattr(
+        cli.LocalExecutor, "run", lambda self, action, status: work.run(self._store, action, status), raising=True
+    )
+    made = Workspace(root, tmp_path / "cache", work, capsys)
+    made.recipe()
+    return made
