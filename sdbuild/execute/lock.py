@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _POLL_SECONDS = 0.1
-_UNSUPPORTED = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+_UNSUPPORTED = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 @contextlib.contextmanager

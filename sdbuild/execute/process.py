@@ -21,6 +21,8 @@ import sdbuild
 from sdbuild.execute.errors import Interrupted
 from sdbuild.execute.memory import available_memory, usage_of
 
+# By its path: with -m, the worker would first import this package, which it does not need.
+_WORKER = Path(__file__).with_name("worker.py")
 _SAMPLE_SECONDS = 0.02
 _SECONDS_TO_END = 2.0
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
@@ -94,7 +96,7 @@ def run_worker(
         description.write_text(json.dumps(_describe(job, progress_write, alive_read)))
         with job.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sdbuild.execute.worker", str(description)],
+                [sys.executable, "-P", str(_WORKER), str(description)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

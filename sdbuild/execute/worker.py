@@ -1,4 +1,4 @@
-"""The process that runs one action: `python -m sdbuild.execute.worker JOB`.
+"""The process that runs one action: `python worker.py JOB`.
 
 It reads the job, imports the stage and calls it. What the stage prints goes to the log, which is this process's
 standard output and error; progress and the ending go as JSON lines through a pipe of their own. When the parent dies,

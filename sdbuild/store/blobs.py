@@ -14,7 +14,7 @@ from sdbuild.store.errors import StoreError
 from sdbuild.store.files import make_folder, place, remove, sync
 from sdbuild.store.layout import Layout
 from sdbuild.store.owner import unique_name
-from sdbuild.store.stats import StatCache, settle
+from sdbuild.store.stats import StatCache, hash_file, settle
 
 _READ_ONLY_MODE = 0o444
 
@@ -63,7 +63,8 @@ class Blobs:
         """
         if move and status.st_nlink == 1 and status.st_dev == self._layout.scratch.stat().st_dev:
             return self._take(path)
-        digest = self._stats.known(status)
+        # A file with several names may be a blob that a stage linked into its output: that costs no copy.
+        digest = self._stats.digest(path)[0] if status.st_nlink > 1 else self._stats.known(status)
         if digest is not None and self.find(digest, status.st_size) == self._layout.blob(digest):
             return digest
         temporary = self._layout.temporary()
@@ -78,9 +79,21 @@ class Blobs:
         sha256, status = self._stats.digest(path)
         note = self._layout.references(sha256) / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         data = json.dumps({"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}).encode()
-        if not note.exists() or note.read_bytes() != data:
-            self._layout.write(note, data)
+        with contextlib.suppress(FileNotFoundError):
+            if note.read_bytes() == data:
+                return sha256, status
+        self._layout.write(note, data)
         return sha256, status
+
+    def verify(self) -> list[str]:
+        """Read every blob of the store, whatever its status says; move damaged ones aside and return their digests."""
+        damaged = []
+        for blob in sorted(self._layout.root.glob("blobs/*/*")):
+            if hash_file(blob) != blob.name:
+                self._layout.corrupt.mkdir(exist_ok=True)
+                blob.replace(self._layout.corrupt / unique_name())
+                damaged.append(blob.name)
+        return damaged
 
     def sync_names(self, digests: set[str]) -> None:
         """Make the blobs' names survive a loss of power (their bytes already do)."""

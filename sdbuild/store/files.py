@@ -18,7 +18,9 @@ _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h, renameat2
 _RENAME_SWAP = 2  # sys/stdio.h on macOS, renamex_np
-_NOT_HERE = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM})
+_NOT_HERE = frozenset(
+    {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+)
 _without_reflink: set[tuple[int, int]] = set()
 
 
@@ -28,11 +30,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.EROFS,
-            errno.EOPNOTSUPP,
-        ):  # some file systems cannot sync directories
+        if error.errno not in _NOT_HERE | {errno.EROFS}:  # some file systems cannot sync directories
             raise
     finally:
         os.close(descriptor)
@@ -77,7 +75,7 @@ def place(source: Path, destination: Path, *, link: bool = True) -> Placement:
         try:
             os.link(real, destination)
         except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP):
+            if error.errno not in _NOT_HERE | {errno.EMLINK, errno.EACCES}:
                 raise
         else:
             return "link"

@@ -17,7 +17,7 @@ from sdbuild.store.layout import Layout
 from sdbuild.store.outputs import Difference, Outputs
 from sdbuild.store.records import ActionResult, Records
 from sdbuild.store.stats import StatCache
-from sdbuild.store.tree import Entry, Tree, mode_of, scan
+from sdbuild.store.tree import REGULAR, Entry, Tree, mode_of, scan
 
 Progress = Callable[[float, str], None]
 
@@ -71,6 +71,8 @@ class Store:
     def reference_tree(self, files: Mapping[str, Path], *, progress: Progress | None = None) -> Tree:
         """The tree of files that stay where they are: their sha256, status and place are noted, nothing is copied.
 
+        Their modes do not count: a checkpoint is the same on a disk where every file is executable.
+
         Args:
             files: relative path in the tree → the file.
             progress: called with the fraction of bytes done and the file just read.
@@ -83,7 +85,7 @@ class Store:
             for relative, (digest, status) in zip(
                 absolute, pool.map(self._blobs.refer, absolute.values()), strict=True
             ):
-                entries.append(Entry(relative, mode_of(status), status.st_size, digest))
+                entries.append(Entry(relative, REGULAR, status.st_size, digest))
                 done += status.st_size
                 if progress is not None:
                     progress(done / total, f"read {relative}")
@@ -102,7 +104,7 @@ class Store:
             digest = self._stats.known(status)
             if digest is None:
                 return None
-            entries.append(Entry(relative, mode_of(status), status.st_size, digest))
+            entries.append(Entry(relative, REGULAR, status.st_size, digest))
         return Tree.of(entries).digest
 
     def load_tree(self, digest: str) -> Tree | None:
@@ -224,6 +226,14 @@ class Store:
         """Remove every blob and tree that no kept action (by key) needs, except the newest (see `collect`)."""
         self.prepare()
         return collect(self.layout, self._records, self.load_tree, keep, grace_seconds)
+
+    def verify(self) -> list[str]:
+        """Read every blob, also where its status says that nothing changed; the digests of those that were damaged.
+
+        This finds what a failing disk did. The actions that made them run again.
+        """
+        self.prepare()
+        return self._blobs.verify()
 
     def sizes(self) -> Sizes:
         """How much of what the store holds."""

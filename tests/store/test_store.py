@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.store import Difference, Store, StoreError
+from sdbuild.store import Difference, Store, StoreError, place
 from sdbuild.store import files as file_operations
 from sdbuild.store import stats as stat_cache
 
@@ -299,3 +299,36 @@ def test_a_reference_to_nothing_says_so(store: Store, tmp_path: Path) -> None:
         store.reference_tree({"a": tmp_path})
     with pytest.raises(StoreError, match="has no tree"):
         store.materialise("0" * 64, tmp_path / "out")
+
+
+def test_a_blob_that_a_stage_linked_into_its_output_is_not_copied(
+    store: Store, fill: Filler, tmp_path: Path, reads: list[Path]
+) -> None:
+    tree = store.put_tree(fill("in", FILES))
+    reads.clear()
+    store.materialise(tree.digest, tmp_path / "role", mode="input")
+    (tmp_path / "out").mkdir()
+    place(tmp_path / "role/modules.json", tmp_path / "out/modules.json")
+    store.put_tree(tmp_path / "out")
+    assert len(reads) <= 1
+    assert store.has_tree(tree.digest)
+    assert store.sizes().blobs == 3
+
+
+def test_verifying_finds_damage_that_no_status_shows(store: Store, fill: Filler, overwrite: Overwriter) -> None:
+    tree = store.put_tree(fill("in", FILES))
+    blob = _blob(store, tree.digest, "modules.json")
+    assert store.verify() == []
+    overwrite(blob, b"{}")
+    store._stats.remember(blob.stat(), blob.name)  # as if the disk had changed the bytes and nothing else
+    assert store.has_tree(tree.digest)
+    assert store.verify() == [blob.name]
+    assert store.missing(tree.digest) == ["modules.json"]
+
+
+def test_a_reference_has_the_same_digest_whatever_its_files_modes(store: Store, fill: Filler) -> None:
+    file = fill("checkpoint", {"model": b"model"}) / "model"
+    tree = store.reference_tree({"model": file})
+    file.chmod(0o755)
+    assert store.reference_tree({"model": file}) == tree
+    assert store.probe_reference({"model": file}) == tree.digest
