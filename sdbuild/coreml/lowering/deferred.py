@@ -168,7 +168,7 @@ class DeferredArray(np.ndarray[Any, Any]):
     def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
             if function in (np.equal, np.not_equal) and _same(*operands):
-                return np.broadcast_to(function(0, 0), self.shape)
+                return np.full((1,) * self.ndim, function(0, 0))  # as any() and all() see it
             if function in (np.multiply, np.true_divide, np.add, np.subtract):
                 scaled = self._rescaled(function, operands)
                 if scaled is not None:

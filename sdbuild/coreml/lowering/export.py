@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
 from sdbuild.tensors import TensorSpec
 
@@ -30,9 +31,21 @@ def export(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Any:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         examples = tuple(torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in inputs)
-    with _pretending_to_be_real(module, mode), torch.no_grad():
+    with _pretending_to_be_real(module, mode), _without_needless_work(), torch.no_grad():
         program = torch.export.export(module, examples, strict=False)
         return program.run_decompositions({})
+
+
+@contextmanager
+def _without_needless_work() -> Iterator[None]:
+    """Leave out what tracing does for the sake of a reader: stack traces, and Python source of each stage's graph."""
+    emitted = torch.fx.config.do_not_emit_stack_traces
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        with _use_lazy_graph_module(True):
+            yield
+    finally:
+        torch.fx.config.do_not_emit_stack_traces = emitted
 
 
 @contextmanager

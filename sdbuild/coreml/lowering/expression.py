@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import prod
 from typing import Any
 
@@ -94,55 +95,49 @@ class Expression:
 
     def evaluate(self) -> NDArray[Any]:
         """All values, in memory of their own or as a view of the checkpoint's map."""
-        array = self.weight.read()
-        for position, step in enumerate(self.steps):
-            if isinstance(step, Cast):
-                array = _cast(array, step.dtype, self.weight.name)
-            elif isinstance(step, Reshape) and self._takes_head(position):
-                return self._head(array, position)
-            else:
-                array = step.apply(array)
+        if self._rescaled:
+            array = self.weight.read()
+            for step in self.steps:
+                array = _cast(array, step.dtype, self.weight.name) if isinstance(step, Cast) else step.apply(array)
+            return array
+        array, casts = self._moved()
+        for dtype in casts:
+            array = _cast(array, dtype, self.weight.name)
         return array
 
     def pieces(self) -> Iterator[NDArray[Any]]:
-        """The values in row-major order, in contiguous pieces of a bounded size.
-
-        Casts are elementwise, so they commute with the steps that only move elements: those run on the view of the
-        checkpoint's map, where they cost nothing, and the casts run piece by piece.
-        """
-        if any(isinstance(step, Arithmetic) for step in self.steps):
-            array, casts = self.evaluate(), []
-        else:
-            array = self.weight.read()
-            for step in self.steps:
-                if not isinstance(step, Cast):
-                    array = step.apply(array)
-            casts = [step.dtype for step in self.steps if isinstance(step, Cast)]
+        """The values in row-major order, in contiguous pieces of a bounded size."""
+        array, casts = (self.evaluate(), []) if self._rescaled else self._moved()
         for piece in _contiguous_pieces(array):
             for dtype in casts:
                 piece = _cast(piece, dtype, self.weight.name)
             yield piece
 
-    def _takes_head(self, position: int) -> bool:
-        """Whether the steps at `position` flatten the array and then take its first elements."""
-        step, following = self.steps[position], self.steps[position + 1 : position + 2]
-        if not isinstance(step, Reshape) or len(step.shape) != 1 or not following:
-            return False
-        index = following[0]
-        return isinstance(index, Index) and len(index.key) == 1 and _is_head(index.key[0])
+    @property
+    def _rescaled(self) -> bool:
+        return any(isinstance(step, Arithmetic) for step in self.steps)
 
-    def _head(self, array: NDArray[Any], position: int) -> NDArray[Any]:
-        index = self.steps[position + 1]
-        assert isinstance(index, Index)
-        part = index.key[0]
-        assert isinstance(part, tuple)
-        head: NDArray[Any] = array.flat[: part[1]]
-        for step in self.steps[position + 2 :]:
-            head = _cast(head, step.dtype, self.weight.name) if isinstance(step, Cast) else step.apply(head)
-        return head
+    def _moved(self) -> tuple[NDArray[Any], list[str]]:
+        """The stored elements in their final order, which mostly is a view of the checkpoint's map, and the casts to do.
+
+        Casts are elementwise, so they commute with the steps that only move elements.
+        """
+        array = self.weight.read()
+        moves = [step for step in self.steps if not isinstance(step, Cast)]
+        for step, following in zip_longest(moves, moves[1:]):
+            if isinstance(step, Reshape) and len(step.shape) == 1 and _is_head(following):
+                # Flattening a transposed view copies it; the few elements that the next step takes need no copy.
+                array = array.flat[: following.key[0][1]]  # type: ignore[union-attr,index]
+            else:
+                array = step.apply(array)
+        return array, [step.dtype for step in self.steps if isinstance(step, Cast)]
 
 
-def _is_head(part: object) -> bool:
+def _is_head(step: object) -> bool:
+    """Whether a step takes the first elements of a one-dimensional array."""
+    if not isinstance(step, Index) or len(step.key) != 1:
+        return False
+    part = step.key[0]
     return isinstance(part, tuple) and part[0] in (None, 0) and part[2] in (None, 1) and (part[1] or 0) > 0
 
 

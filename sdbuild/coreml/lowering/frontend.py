@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch._subclasses.fake_tensor import FakeTensor
 
-from sdbuild.coreml.lowering import deferred
+from sdbuild.coreml.lowering import deferred, passes
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
 from sdbuild.coreml.lowering.operators import register_missing_operators
@@ -35,7 +35,7 @@ def lower(
     from coremltools.converters.mil import converter as mil_converter
     from coremltools.converters.mil.frontend.torch.load import load
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
-    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline, PassPipelineManager
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline
 
     register_missing_operators()
     target = ct.target[deployment_target]
@@ -59,7 +59,7 @@ def lower(
             use_default_fp16_io=half,
         )
         for pipeline in (before, main, after):
-            PassPipelineManager.apply_pipeline(program, pipeline)
+            passes.run(program, pipeline)
         program._check_early_error_out_for_invalid_program()
     mil_converter._reset_conversion_state()
     return program
@@ -106,9 +106,10 @@ def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iter
         return bool(overflows(op))
 
     with ExitStack() as stack:
+        stack.enter_context(passes.without_needless_work())
         stack.enter_context(deferred.numpy_constructors_keep_deferred_arrays())
-        stack.enter_context(_replaced(TorchConverter, "_add_const", add_constant))
-        stack.enter_context(_replaced(FP16ComputePrecision, "fp16_overflow", staticmethod(fp16_overflow)))
+        stack.enter_context(passes.replaced(TorchConverter, "_add_const", add_constant))
+        stack.enter_context(passes.replaced(FP16ComputePrecision, "fp16_overflow", staticmethod(fp16_overflow)))
         yield
 
 
@@ -119,13 +120,3 @@ class _Inputs:
 
 def _is_deferred_constant(var: Any) -> bool:
     return var.op is not None and var.op.op_type == "const" and isinstance(var.op.val.val, DeferredArray)
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
-    original = owner.__dict__[name]
-    setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
