@@ -14,16 +14,15 @@ from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.options import BUILD_VARIABLES, parse_options
 from sdbuild.plan.planner import load, make_plan
 from sdbuild.plan.polite import Polite
+from sdbuild.plan.rules import check_rules
 from sdbuild.plan.tables import write_table
 from sdbuild.recipe import (
     RecipeError,
-    Severity,
     catalogue_directories,
     find_recipes,
     find_targets,
     load_recipe,
     load_target,
-    preflight,
     read_checkpoint_facts,
 )
 
@@ -112,9 +111,7 @@ class CheckCommand(OwnCommand):
         options = parse_options({"recipe": reference}, self.variables, "check")
         loaded, targets = load(options)
         facts = read_checkpoint_facts(source) if source is not None else None
-        found = [diagnostic for target in targets.values() for diagnostic in preflight(loaded, target, facts)]
-        if errors := [diagnostic for diagnostic in found if diagnostic.severity is Severity.ERROR]:
-            raise RecipeError(errors)
+        check_rules(loaded, targets.values(), facts)
 
 
 class RecipesCommand(OwnCommand):

@@ -107,16 +107,17 @@ class TargetPlan:
     def _source(self, name: str, source: Source, component: str) -> Draft:
         base = f"source:{name}"
         if base not in self._drafts:
-            self._add(
-                Draft(
-                    base=base,
-                    stage="source",
-                    component=name,
-                    parameters=source.parameters(component),
-                    files=source.files(component),
-                )
-            )
+            precision = self._source_precision(component)
+            parameters, files = source.parameters(component, precision), source.files(component, precision)
+            self._add(Draft(base, "source", name, parameters, files=files))
         return self._drafts[base]
+
+    def _source_precision(self, component: str) -> str | None:
+        """The precision that a component's weights are needed in: the highest of the models that are made from it."""
+        needed = {self._precision(part) for part in self._parts() if part.source.partition("-")[0] == component}
+        if not needed:
+            return None
+        return "float32" if "float32" in needed else "float16"
 
     def _checkpoint(self, part: Part) -> Draft:
         if part.component == "controlnet":
@@ -175,9 +176,9 @@ class TargetPlan:
     def _verify(self, part: Part, after: str, package: Draft, whole: Draft | None = None) -> dict[str, Draft]:
         """The comparison of one artifact with the original module, by its role in the bundle."""
         bits = self.recipe.bits(part.setting) if after != "convert" else None
-        relevant = ("structure_db", "signal_db") if bits is None else ("palettized_db",)
         stated = self.recipe.verify.get(part.setting)
-        gates = {gate: _exact(value) for gate in relevant if (value := getattr(stated, gate, None)) is not None}
+        questions = _questions(after, bits, self._precision(part))
+        gates = {name: _exact(value) for name in questions if (value := getattr(stated, name, None)) is not None}
         inputs = {"package": package, "reference": self._reference(part)}
         if after == "chunk" and whole is not None:
             inputs["whole"] = whole
@@ -274,6 +275,15 @@ class TargetPlan:
             "compiled": self.compiler is not None,
             "verified": self.verify,
         }
+
+
+def _questions(after: str, bits: int | None, precision: str) -> tuple[str, ...]:
+    """The gates that a verification reads."""
+    if bits is not None:
+        return ("palettized_db",)
+    if precision == "float32":
+        return ("structure_db",)
+    return ("signal_db",) if after == "chunk" else ("structure_db", "signal_db")
 
 
 def _exact(value: float) -> int | str:

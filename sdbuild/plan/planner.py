@@ -10,6 +10,7 @@ from sdbuild.plan.draft import TargetPlan
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.graph import merge
 from sdbuild.plan.options import Options
+from sdbuild.plan.rules import check_rules
 from sdbuild.plan.sources import Source, resolve_source
 from sdbuild.plan.tools import core_ml_compiler
 from sdbuild.recipe import (
@@ -20,8 +21,10 @@ from sdbuild.recipe import (
     find_targets,
     load_recipe,
     load_target,
+    read_checkpoint_facts,
     resolve_for_target,
 )
+from sdbuild.stages.checkpoint_files import CheckpointFilesError
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,13 @@ def make_plan(options: Options) -> Plan:
             )
         selected = (options.target,)
     model = resolve_source(loaded, loaded.recipe.model, options.source)
-    graph = make_graph(loaded, targets, options).restricted(selected)
+    try:
+        graph = make_graph(loaded, targets, options).restricted(selected)
+    except CheckpointFilesError:
+        # What a checkpoint lacks is told best by the rule that asks for it, with the line of the recipe.
+        if model.directory is not None:
+            check_rules(loaded, (targets[name] for name in selected), read_checkpoint_facts(model.directory))
+        raise
     place = options.out / loaded.recipe.name
     outputs = {bundle.name: place / bundle.component for bundle in graph.bundles()}
     return Plan(options, loaded, {name: targets[name] for name in selected}, model, graph, outputs)

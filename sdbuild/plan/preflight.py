@@ -5,15 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sdbuild.plan.planner import Plan
+from sdbuild.plan.rules import check_rules
 from sdbuild.plan.status import Statuses
-from sdbuild.recipe import (
-    CheckpointFacts,
-    Diagnostic,
-    RecipeError,
-    Severity,
-    preflight,
-    read_checkpoint_facts,
-)
+from sdbuild.recipe import CheckpointFacts, read_checkpoint_facts
 from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS
 from sdbuild.store import Store
 
@@ -58,11 +52,7 @@ class Preflight:
             self._apply(self._facts(fetched))
 
     def _apply(self, facts: CheckpointFacts | None) -> None:
-        broken: list[Diagnostic] = []
-        for target in self._plan.targets.values():
-            broken += [d for d in preflight(self._plan.loaded, target, facts) if d.severity is Severity.ERROR]
-        if broken:
-            raise RecipeError(broken)
+        check_rules(self._plan.loaded, self._plan.targets.values(), facts)
 
     def _facts(self, fetched: Mapping[str, str]) -> CheckpointFacts:
         """The facts of a checkpoint that is put together from artifacts, with links in a temporary folder."""

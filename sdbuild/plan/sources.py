@@ -35,8 +35,13 @@ class Source:
             return self.directory.name
         return self.reference.version
 
-    def parameters(self, component: str) -> dict[str, Any]:
-        """What the `source` stage reads for one component; a local directory's files need no parameters."""
+    def parameters(self, component: str, precision: str | None) -> dict[str, Any]:
+        """What the `source` stage reads for one component; a local directory's files need no parameters.
+
+        Args:
+            component: a key of `COMPONENT_FOLDERS`.
+            precision: what the component's models are built in; None for a component without weights.
+        """
         version, revision = self.reference.version, self.reference.revision
         match self.kind:
             case "directory":
@@ -44,9 +49,10 @@ class Source:
             case "builtin":
                 return {"version": version, "component": component, "generator": BUILTIN_GENERATOR}
             case _:
-                return {"version": version, "revision": revision, "component": component}
+                parameters = {"version": version, "revision": revision, "component": component}
+                return parameters | ({"precision": precision} if precision is not None else {})
 
-    def files(self, component: str) -> Mapping[str, Path]:
+    def files(self, component: str, precision: str | None) -> Mapping[str, Path]:
         """Path in the component's tree → file, for a local directory; empty for all else.
 
         Raises:
@@ -54,7 +60,7 @@ class Source:
         """
         if self.directory is None:
             return {}
-        chosen = select_files(component, self._listing)
+        chosen = select_files(component, self._listing, precision=precision or "float32")
         return {path: self.directory / name for path, name in chosen.items()}
 
     @cached_property

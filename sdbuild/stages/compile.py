@@ -15,7 +15,7 @@ from sdbuild.bundle.layout import COMPILED, PACKAGE
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage
 
-STAGE = Stage(name="compile", version=1)
+STAGE = Stage(name="compile", version=1, modules=("sdbuild.bundle.layout",))
 
 _TOOL = ("xcrun", "coremlcompiler")
 _LONGEST_OUTPUT = 4000

@@ -19,6 +19,7 @@ STAGE = Stage(
     version=1,
     tools=("coremltools", "diffusers", "numpy", "torch", "transformers"),
     modules=(
+        "sdbuild.bundle.layout",
         "sdbuild.bundle.metadata",
         "sdbuild.coreml.convert",
         "sdbuild.coreml.lowering",
