@@ -44,6 +44,7 @@ def run(
     from safetensors.numpy import save_file
 
     from sdbuild.models import build, reference
+    from sdbuild.models.rounding import round_to_half
     from sdbuild.models.samples import samples, timesteps
 
     arguments = {key: value for key, value in params.items() if key not in _RUN_ARGUMENTS}
@@ -73,25 +74,6 @@ def run(
     metadata = {"outputs": json.dumps(names), "samples": str(count)}
     save_file(arrays, out / SAMPLES, metadata=metadata)
     progress(1.0, f"{count} samples")
-
-
-def round_to_half(module: Any, float32_modules: tuple[str, ...]) -> bool:
-    """Round a module's weights to half precision in place, but for those of modules that stay float32.
-
-    Returns:
-        Whether any weight changed; the weights of a half-precision checkpoint do not.
-    """
-    import torch
-
-    changed = False
-    with torch.no_grad():
-        for name, weight in (*module.named_parameters(), *module.named_buffers()):
-            if not weight.is_floating_point() or name.startswith(tuple(f"{path}." for path in float32_modules)):
-                continue
-            rounded = weight.half().float()
-            changed = changed or not torch.equal(rounded, weight)
-            weight.copy_(rounded)
-    return changed
 
 
 def _scene(inputs: Mapping[str, Path], arguments: Mapping[str, Any]) -> Scene:
