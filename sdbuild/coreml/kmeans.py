@@ -18,7 +18,7 @@ threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-_STRIDE = 8
+_STRIDE = 4
 """Rows of the dynamic program are filled coarse to fine; each finer pass divides the distance between rows by this."""
 
 _NODES_PER_CLUSTER = 16
 _REACH = 3
-_NEIGHBOURS = 2
-"""The coarse solution: its resolution, how many clusters far a boundary may move at a time, and how many coarse nodes
-far the finer solution is looked for. They change how long the search takes, not what it finds."""
+_PART = 8
+"""How a good solution is found: the resolution of the coarse one, how many clusters far its boundaries may move at a
+time, and which part of a cluster the finer solution's may. They change how long the search takes, not what it finds."""
 
 _TOLERANCE = 1e-13
 """Differences of this relative size (of the total squared deviation) are rounding, not an improvement."""
@@ -138,19 +138,28 @@ def _solve(histograms: Sequence[Histogram], clusters: int) -> list[Integers]:
     spreads = [_spread(histogram, clusters) for histogram in histograms]
     nodes = np.concatenate([first + spread for first, (spread, _) in zip(line.first, spreads, strict=True)])
     coarse = line.only(nodes, [len(spread) - 1 for spread, _ in spreads])
-    best = coarse.first[:, None] + np.stack([start for _, start in spreads])
-    reached = np.full(len(best), -np.inf)
+    start = coarse.first[:, None] + np.stack([guess for _, guess in spreads])
+    rough = _settle(coarse, start, lambda best: (_shifted(best, -_REACH), _shifted(best, _REACH)))
+    near = _settle(
+        line, nodes[rough], lambda best: (_before(best, _shifted(best, -1)), _before(best, _shifted(best, 1)))
+    )
+    return list(_certify(line, near) - line.first[:, None])
+
+
+def _settle(line: _Line, boundaries: Integers, boxes: Callable[[Integers], tuple[Integers, Integers]]) -> Integers:
+    """Move to the best solution in the boxes around the present one until that helps no more."""
+    reached = np.full(len(boundaries), -np.inf)
     while True:
-        found = _optimum(coarse, *_feasible(coarse, _shifted(best, -_REACH), _shifted(best, _REACH)))
-        improved = coarse.objective(found)
+        found = _optimum(line, *_feasible(line, *boxes(boundaries)))
+        improved = line.objective(found)
         if not np.any(improved > reached + _TOLERANCE * line.scales):
-            break
-        best, reached = found, improved
-    # The finer optimum is expected among the neighbours of the coarse one; the certificate does not rely on it.
-    low = nodes[np.maximum(best - _NEIGHBOURS, coarse.first[:, None])]
-    high = nodes[np.minimum(best + _NEIGHBOURS, coarse.last[:, None])]
-    exact = _certify(line, _optimum(line, *_feasible(line, low, high)))
-    return list(exact - line.first[:, None])
+            return boundaries
+        boundaries, reached = found, improved
+
+
+def _before(boundaries: Integers, neighbours: Integers) -> Integers:
+    """A part of the way to the neighbours."""
+    return boundaries + (neighbours - boundaries) // _PART
 
 
 def _shifted(boundaries: Integers, places: int) -> Integers:
@@ -198,86 +207,105 @@ def _optimum(line: _Line, low: Integers, high: Integers) -> Integers:
     Every box must be as `_feasible` leaves it, and boxes of neighbouring boundaries must ascend.
     """
     steps = low.shape[1] - 1
+    column = _Column.of(line, low[:, 0], high[:, 0])
     reached = np.zeros(len(low))
-    choices: list[tuple[Integers, Integers]] = []
+    choices = []
     for step in range(1, steps + 1):
-        reached, chosen, offsets = _fill(
-            line, reached, low[:, step - 1], high[:, step - 1], low[:, step], high[:, step]
-        )
-        choices.append((chosen, offsets))
+        rows = _Column.of(line, low[:, step], high[:, step])
+        reached, chosen = _fill(column, reached, rows)
+        choices.append(chosen)
+        column = rows
     path = np.empty_like(low)
     path[:, steps] = high[:, steps]
+    position = np.arange(len(low))  # the last boxes hold a single node
     for step in range(steps, 0, -1):
-        chosen, offsets = choices[step - 1]
-        path[:, step - 1] = chosen[offsets + path[:, step] - low[:, step]]
+        position = choices[step - 1][position]
+        path[:, step - 1] = low[:, step - 1] + position - _Column.offsets_of(low[:, step - 1], high[:, step - 1])
     return path
 
 
-def _fill(
-    line: _Line, reached: Floats, column_low: Integers, column_high: Integers, row_low: Integers, row_high: Integers
-) -> tuple[Floats, Integers, Integers]:
-    """One step of the dynamic program in every box: for each row the best column to come from.
+@dataclass(frozen=True)
+class _Column:
+    """One boundary's candidates: the nodes of its box in every problem, one box after another, with their prefix sums."""
 
-    The best column never moves back as the row advances, so rows filled coarsely bound the rows between them.
+    offsets: Integers
+    sizes: Integers
+    sums: Floats
+    weights: Floats
+
+    @staticmethod
+    def offsets_of(low: Integers, high: Integers) -> Integers:
+        sizes = high - low + 1
+        return np.cumsum(sizes) - sizes
+
+    @classmethod
+    def of(cls, line: _Line, low: Integers, high: Integers) -> _Column:
+        offsets = cls.offsets_of(low, high)
+        sizes = high - low + 1
+        nodes = np.arange(int(sizes.sum())) + np.repeat(low - offsets, sizes)
+        return cls(offsets, sizes, line.sums[nodes], line.weights[nodes])
+
+
+def _fill(column: _Column, reached: Floats, rows: _Column) -> tuple[Floats, Integers]:
+    """One step of the dynamic program in every box: for each row the best place in `column` to come from.
+
+    The best place never moves back as the row advances, so a few rows of each box are filled first, and each of them
+    bounds the rows that follow between it and the next.
 
     Returns:
-        The objective and the best column for each row of each box, one box after another, and where each box begins.
+        For each row what it reaches and where from.
     """
-    column_sizes = column_high - column_low + 1
-    column_offsets = np.cumsum(column_sizes) - column_sizes
-    sizes = row_high - row_low + 1
-    offsets = np.cumsum(sizes) - sizes
-    total = int(sizes.sum())
-    box = np.repeat(np.arange(len(sizes)), sizes)
-    rows = np.arange(total) - offsets[box]  # from the box's first row
-    shift = column_offsets - column_low  # from a node to its place in `reached`
-    best = np.empty(total)
-    chosen = np.empty(total, dtype=np.int64)
-
+    best = np.empty(len(rows.sums))
+    chosen = np.empty(len(rows.sums), dtype=np.int64)
     stride = 1
-    while stride * _STRIDE < int(sizes.max()):
+    while stride * _STRIDE < int(rows.sizes.max()):
         stride *= _STRIDE
-    coarser = 0
-    while stride:
-        due = rows % stride == 0
-        if coarser:
-            due &= rows % coarser != 0
-        places = np.flatnonzero(due)
-        where, row = box[places], rows[places]
-        node = row_low[where] + row
-        if coarser:
-            before = offsets[where] + row // coarser * coarser
-            after = before + coarser
-            inside = after < offsets[where] + sizes[where]
-            start = chosen[before]
-            stop = np.where(inside, chosen[np.where(inside, after, before)], column_high[where])
-            stop = np.maximum(start, stop)  # rounding may order equally good columns the other way round
-        else:
-            start, stop = column_low[where], column_high[where]
-        best[places], chosen[places] = _best_columns(
-            line, reached, node, start, np.minimum(stop, node - 1), shift[where]
-        )
+    ends = rows.offsets + rows.sizes - 1
+    places = np.minimum(rows.offsets + stride * np.arange(_STRIDE)[:, None], ends)
+    best[places], chosen[places] = _best(
+        column, reached, rows, places, column.offsets, column.offsets + column.sizes - 1
+    )
+    while stride > 1:
         coarser, stride = stride, stride // _STRIDE
-    return best, chosen, offsets
+        groups = -(-rows.sizes // coarser)
+        firsts = np.cumsum(groups) - groups
+        base = np.repeat(rows.offsets - firsts * coarser, groups) + np.arange(int(groups.sum())) * coarser
+        end = np.repeat(ends, groups)
+        after = base + coarser
+        start = chosen[base]
+        stop = np.where(
+            after <= end, chosen[np.minimum(after, end)], np.repeat(column.offsets + column.sizes - 1, groups)
+        )
+        stop = np.maximum(start, stop)  # rounding may order equally good places the other way round
+        places = np.minimum(base + stride * np.arange(1, _STRIDE)[:, None], end)
+        best[places], chosen[places] = _best(column, reached, rows, places, start, stop)
+    return best, chosen
 
 
-def _best_columns(
-    line: _Line, reached: Floats, nodes: Integers, start: Integers, stop: Integers, shift: Integers
+def _best(
+    column: _Column, reached: Floats, rows: _Column, places: Integers, start: Integers, stop: Integers
 ) -> tuple[Floats, Integers]:
-    """For each node the best predecessor among `start` … `stop` (inclusive), and what it reaches."""
+    """The best of `start` … `stop` (inclusive) to come from, for groups of rows: `places` has a column for each group."""
     lengths = stop - start + 1
     offsets = np.cumsum(lengths) - lengths
-    columns = np.arange(int(lengths.sum())) + np.repeat(start - offsets, lengths)
-    sums = np.repeat(line.sums[nodes], lengths)
-    sums -= line.sums[columns]
-    weights = np.repeat(line.weights[nodes], lengths)
-    weights -= line.weights[columns]
-    sums *= sums
-    sums /= weights
-    sums += reached[columns + np.repeat(shift, lengths)]
-    best = np.maximum.reduceat(sums, offsets)
-    hits = np.flatnonzero(sums == np.repeat(best, lengths))
-    return best, columns[hits[np.searchsorted(hits, offsets)]]
+    candidates = np.arange(int(lengths.sum())) + np.repeat(start - offsets, lengths)
+    weights = np.repeat(rows.weights[places], lengths, axis=1)
+    weights -= column.weights[candidates]
+    values = np.repeat(rows.sums[places], lengths, axis=1)
+    values -= column.sums[candidates]
+    values *= values
+    # A candidate at or behind its row would leave the cluster empty.
+    empty = weights <= 0 if bool((rows.weights[places[0]] <= column.weights[stop]).any()) else None
+    if empty is not None:
+        weights[empty] = 1
+    values /= weights
+    values += reached[candidates]
+    if empty is not None:
+        values[empty] = -np.inf
+    best = np.maximum.reduceat(values, offsets, axis=1)
+    hits = np.flatnonzero(values == np.repeat(best, lengths, axis=1))
+    first = np.searchsorted(hits, offsets + np.arange(len(places))[:, None] * values.shape[1])
+    return best, candidates[hits[first] % values.shape[1]]
 
 
 def _spread(histogram: Histogram, clusters: int) -> tuple[Integers, Integers]:

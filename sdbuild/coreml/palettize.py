@@ -42,7 +42,7 @@ Granularity = Literal["per_tensor", "per_grouped_channel"]
 _IMMEDIATE_BELOW = 10
 """coremltools writes tensors with fewer elements into the program, not into the weight file."""
 
-_BATCH_ELEMENTS = 8 << 20
+_BATCH_ELEMENTS = 32 << 20
 _BATCH_TENSORS = 16
 """How much one worker takes at a time: small tensors together, large ones alone."""
 
