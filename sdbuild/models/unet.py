@@ -136,7 +136,10 @@ def rearrange(model: nn.Module, attend: AttentionFunction) -> dict[str, Constant
     for path, child in list(model.named_modules()):
         if isinstance(child, Transformer2DModel):
             model.set_submodule(path, ChannelsFirstTransformer(child, attend))
-    for path, child in model.named_modules():
+    for path, child in list(model.named_modules()):
+        if isinstance(child, nn.Dropout):
+            # Would be exported as a copy.
+            model.set_submodule(path, nn.Identity())
         if isinstance(child, Attention | DualTransformer2DModel):
             kind = type(model.get_submodule(path.rpartition(".attentions")[0])).__name__
             raise ModelError(f"config.json: blocks of type {kind} are not supported.")
