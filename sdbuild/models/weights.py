@@ -10,9 +10,6 @@ from sdbuild.models.checkpoint import Checkpoint, StoredTensor
 from sdbuild.models.errors import ModelError
 from sdbuild.tensors import Weight
 
-# More names than this hide the reason instead of showing it.
-_NAMES_SHOWN = 20
-
 
 def map_weights(
     module: nn.Module,
@@ -50,14 +47,11 @@ def map_weights(
             problems.append(f"wrong shape: {stored_name} is {tensor.shape}, the configuration asks for {wanted[name]}")
         else:
             weights[name] = tensor.reshaped(wanted[name])
-    problems += [f"missing: {name} {shape}" for name, shape in wanted.items() if name not in weights]
-    if problems:
-        shown = problems[:_NAMES_SHOWN]
-        if len(problems) > len(shown):
-            shown.append(f"and {len(problems) - len(shown)} more")
+    missing = [f"missing: {name} {shape}" for name, shape in wanted.items() if name not in weights]
+    if missing or problems:
         raise ModelError(
             f"{checkpoint.location}: the weights do not fit the component's config.json:\n  "
-            + "\n  ".join(shown)
+            + "\n  ".join([*missing, *problems])
             + "\nCheck that both come from the same model and revision."
         )
     # In the module's order, so that whoever streams them writes the same bytes each time.
