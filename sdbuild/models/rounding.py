@@ -8,12 +8,16 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+# Embeddings of concepts, of which the safety checker uses the direction alone.
+_DIRECTIONS = ("concept_embeds", "special_care_embeds")
+
 
 def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
     """Round a module's weights in place as the conversion does.
 
     Every weight is rounded to half precision, but for those of modules that stay float32. Conversion folds an
-    attention's scale into its query weights before it rounds, so there the product is rounded, and divided again.
+    attention's scale into its query weights before it rounds, so there the product is rounded, and divided again; it
+    normalises a safety checker's concepts, so there the direction is rounded.
 
     Args:
         module: an original module in float32.
@@ -28,13 +32,14 @@ def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
     with torch.no_grad():
         for name, weight in (*module.named_parameters(), *module.named_buffers()):
             if weight.is_floating_point() and not name.startswith(kept):
-                rounded = _rounded(weight, scales.get(name, 1.0))
+                scale = 1 / weight.norm(dim=1, keepdim=True) if name in _DIRECTIONS else scales.get(name, 1.0)
+                rounded = _rounded(weight, scale)
                 changed = changed or not torch.equal(rounded, weight)
                 weight.copy_(rounded)
     return changed
 
 
-def _rounded(weight: Tensor, scale: float) -> Tensor:
+def _rounded(weight: Tensor, scale: float | Tensor) -> Tensor:
     return (weight * scale).half().float() / scale
 
 

@@ -122,7 +122,7 @@ _ENDOFTEXT, _EXCLAMATION = "<|endoftext|>", "!"
 
 PIPELINES: Mapping[str, Mapping[str, Config]] = {
     "sd15": {
-        "": {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
+        "": {"_class_name": "StableDiffusionPipeline"},
         "scheduler": _SCHEDULER,
         "text_encoder": _TEXT,
         "tokenizer": {"padding": _ENDOFTEXT},
@@ -130,7 +130,7 @@ PIPELINES: Mapping[str, Mapping[str, Config]] = {
         "vae": _VAE,
     },
     "sd21": {
-        "": {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
+        "": {"_class_name": "StableDiffusionPipeline"},
         "scheduler": _SCHEDULER | {"prediction_type": "v_prediction"},
         "text_encoder": _SD21_TEXT,
         "tokenizer": {"padding": _EXCLAMATION},
@@ -138,7 +138,7 @@ PIPELINES: Mapping[str, Mapping[str, Config]] = {
         "vae": _VAE | {"sample_size": 768},
     },
     "sdxl": {
-        "": {"_class_name": "StableDiffusionXLPipeline", "unet": ["diffusers", "UNet2DConditionModel"]},
+        "": {"_class_name": "StableDiffusionXLPipeline"},
         "scheduler": _SCHEDULER | {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"},
         "text_encoder": _TEXT,
         "text_encoder_2": _SDXL_TEXT_2,
@@ -164,13 +164,26 @@ def generate(name: str, out: Path) -> None:
         if folder.startswith("tokenizer"):
             padding = config["padding"]
             tiny._write_folder("benchmark", folder, {"padding": padding}, directory)
-        elif folder in ("", "scheduler"):
-            (directory / ("model_index.json" if not folder else "scheduler_config.json")).write_text(json.dumps(config))
+        elif folder == "scheduler":
+            (directory / "scheduler_config.json").write_text(json.dumps(config))
+        elif folder == "":
+            (directory / "model_index.json").write_text(json.dumps(config | _index(PIPELINES[name])))
         else:
             (directory / "config.json").write_text(json.dumps(config))
             shapes, file_name = _SHAPES[config.get("_class_name") or config["architectures"][0]]
             if not (directory / file_name).exists():
                 write_weights(directory / file_name, shapes(config))
+
+
+def _index(pipeline: Mapping[str, Config]) -> Config:
+    """The entries of `model_index.json`: folder → library and class."""
+    classes = {
+        folder: config.get("_class_name") or config.get("architectures", [None])[0]
+        for folder, config in pipeline.items()
+    }
+    libraries = {"text_encoder": "transformers", "text_encoder_2": "transformers"}
+    found = {folder: [libraries.get(folder, "diffusers"), kind] for folder, kind in classes.items() if folder and kind}
+    return found | {folder: ["transformers", "CLIPTokenizer"] for folder in pipeline if folder.startswith("tokenizer")}
 
 
 def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
