@@ -86,10 +86,12 @@ class FormatChanged(Reason):
 
 @dataclass(frozen=True)
 class ResultLost(Reason):
-    """The action ran with the same key, but its result is not whole in the cache."""
+    """The action ran with the same key, but its result is not in the cache, or not as it was."""
+
+    damaged: bool
 
     def __str__(self) -> str:
-        return "its result is missing from the cache or damaged"
+        return "its result in the cache is damaged" if self.damaged else "its result is no longer in the cache"
 
 
 @dataclass(frozen=True)

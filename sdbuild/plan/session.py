@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from sdbuild.bundle.layout import BUILD_HOST
 from sdbuild.errors import SdbuildError
-from sdbuild.plan.action import Action
+from sdbuild.plan.action import Action, closure
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.preflight import Preflight
@@ -108,6 +109,7 @@ class Session:
         if output is None or not output.is_dir():
             return
         self.store.discard(output)
+        _build_host(output).unlink(missing_ok=True)
         for folder in (output.parent, output.parent.parent):
             if any(folder.iterdir()):
                 break
@@ -130,9 +132,9 @@ class Session:
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """The bundles that now stand at their places, by target."""
+        """Where the bundles are that now stand at their places, by task."""
         built = {name for name, outcome in self.outcomes.items() if outcome.failure is None}
-        return {name.partition(":")[2]: path for name, path in self.plan.outputs.items() if name in built}
+        return {name: path for name, path in self.plan.outputs.items() if name in built}
 
     def _make(self, action: Action, status: Status) -> ActionResult:
         if action.files:
@@ -144,12 +146,26 @@ class Session:
         output = self.statuses.output(action)
         if output is not None:
             self.store.materialise(result.tree, output, mode="output")
+            self._write_build_host(action, output)
         self._remember(action, status)
         return result
+
+    def _write_build_host(self, bundle: Action, output: Path) -> None:
+        """Note beside a bundle where and when it was made, and what that cost; the bundle itself tells none of it."""
+        from sdbuild.bundle.document import bundle_digest
+        from sdbuild.bundle.host import write_build_host
+
+        results = {action.name: self.statuses[action].result for action in (*closure(bundle), bundle)}
+        costs = {name: vars(result) for name, result in results.items() if result is not None}
+        write_build_host(_build_host(output), bundle_digest(output), costs)
 
     def _remember(self, action: Action, status: Status) -> None:
         if status.key is not None:
             self.store.slot_write(self.statuses.slot(action), status.key)
+
+
+def _build_host(output: Path) -> Path:
+    return output.with_name(f"{output.name}.{BUILD_HOST}")
 
 
 def doc_of(action: Action) -> str:

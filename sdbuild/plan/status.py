@@ -91,7 +91,11 @@ class Statuses:
                 return Status(self._misplaced(action, result.tree), result.tree, key, document, result)
         producers = {role: producer.name for role, producer in action.inputs.items()}
         previous = self._store.slot_read(self.slot(action))
-        return Status(differences(previous, document, producers, unknown) or (ResultLost(),), None, key, document)
+        reasons = differences(previous, document, producers, unknown)
+        if key is not None and (not reasons or self._store.recorded(key) is not None):
+            # Damage is told before all else: with the result as it was, nothing would run.
+            reasons = (ResultLost(damaged=self._store.recorded(key) is not None),)
+        return Status(reasons, None, key, document)
 
     def _misplaced(self, action: Action, digest: str) -> tuple[Reason, ...]:
         output = self.output(action)

@@ -34,7 +34,10 @@ def summary(session: Session, store: Store) -> str:
     if failed:
         counts.append(f"{len(failed)} failed")
     lines.append(", ".join(counts) if ran else f"nothing to do: {cached} cached")
-    lines += [f"bundle: {_relative(path)}" for path in session.outputs.values()]
+    lines += [
+        f"bundle: {_relative(path)} ({shown_bytes(_size(session, store, session.plan.graph[name]) or 0)})"
+        for name, path in session.outputs.items()
+    ]
     return "\n".join(lines)
 
 

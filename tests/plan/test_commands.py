@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from sdbuild import cli
+
+REAL_RUN = cli.LocalExecutor.run
 TWO_TARGETS = {"targets": "[iphone-15-pro, mac-studio-m2-ultra]"}
 
 
@@ -236,6 +239,19 @@ def test_controlnets_have_a_unet_of_their_own(workspace: Any) -> None:
     assert ran.status == 0, ran.err
     expected = {"convert:unet", "convert:controlled_unet", "chunk:controlled_unet", "convert:controlnet-Canny"}
     assert expected <= set(ran.actions)
+
+
+def test_an_action_runs_in_a_process_of_its_own_and_leaves_a_log(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.LocalExecutor, "run", REAL_RUN)
+    ran = workspace("recipe=tiny-sd", "source:scheduler")
+    assert ran.status == 0, ran.err
+    assert "1 ran" in ran.err
+    told = workspace("info", "recipe=tiny-sd", "source:scheduler").out
+    (log,) = [line.partition(": ")[2] for line in told.splitlines() if line.startswith("log ")]
+    assert Path(log).is_file()
+    assert "1 cached" in workspace("recipe=tiny-sd", "source:scheduler").err
 
 
 HEAVY = ("torch", "coremltools", "diffusers", "transformers", "numpy", "rich", "huggingface_hub", "scipy")

@@ -1,5 +1,6 @@
 """What a change rebuilds, and that the plan says so before."""
 
+import json
 import os
 import shutil
 import time
@@ -35,6 +36,13 @@ def test_the_first_build_runs_everything_and_the_second_nothing(workspace: Any) 
     assert "nothing to do" in second.err
     assert "-- convert:unet" in second.out.splitlines()
     assert "build/phone/iphone-15-pro" in second.err
+
+
+def test_what_concerns_the_host_stands_beside_the_bundle(workspace: Any) -> None:
+    workspace("recipe=phone")
+    told = json.loads((workspace.root / "build/phone/iphone-15-pro.build-host.json").read_text())
+    assert told["actions"]["convert:unet"]["seconds"] == 12.5
+    assert "bundle:iphone-15-pro" in told["actions"]
 
 
 def test_no_file_of_a_local_checkpoint_is_copied(workspace: Any) -> None:
@@ -154,7 +162,7 @@ def test_a_blob_that_is_tampered_with_is_made_again(workspace: Any) -> None:
     blob.chmod(0o644)
     blob.write_bytes(b"x" * size)
     plan = workspace("plan", "recipe=phone")
-    assert "missing from the cache or damaged" in rows(plan.out)["convert:unet"]
+    assert "its result in the cache is damaged" in rows(plan.out)["convert:unet"]
     assert workspace("recipe=phone").actions == ["convert:unet"], "the same bytes come out, so nothing follows"
 
 
