@@ -33,6 +33,7 @@ def map_weights(
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     weights: dict[str, Weight] = dict(given or {})
+    misshapen: set[str] = set()
     problems: list[str] = []
     for stored_name in checkpoint:
         name = rename(stored_name)
@@ -44,10 +45,11 @@ def map_weights(
         elif name in weights:
             problems.append(f"twice: {stored_name} is {name}, as is {weights[name].name}")
         elif not _fits(tensor, wanted[name]):
+            misshapen.add(name)
             problems.append(f"wrong shape: {stored_name} is {tensor.shape}, the configuration asks for {wanted[name]}")
         else:
             weights[name] = tensor.reshaped(wanted[name])
-    missing = [f"missing: {name} {shape}" for name, shape in wanted.items() if name not in weights]
+    missing = [f"missing: {name} {shape}" for name, shape in wanted.items() if name not in weights.keys() | misshapen]
     if missing or problems:
         raise ModelError(
             f"{checkpoint.location}: the weights do not fit the component's config.json:\n  "

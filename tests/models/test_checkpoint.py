@@ -164,6 +164,7 @@ def test_every_disagreement_is_named(saved: Save, tmp_path: Path) -> None:
         build("unet", checkpoint, latent_height=8, latent_width=8)
     for problem in ("missing: conv_in.bias", "wrong shape: conv_out.weight", "unexpected: surplus"):
         assert problem in str(caught.value)
+    assert "missing: conv_out.weight" not in str(caught.value)
 
 
 def test_two_names_for_one_weight(saved: Save, tmp_path: Path) -> None:
