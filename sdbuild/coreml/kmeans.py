@@ -34,7 +34,7 @@ _STRIDE = 4
 """Rows of the dynamic program are filled coarse to fine; each finer pass divides the distance between rows by this."""
 
 _NODES_PER_CLUSTER = 16
-_REACH = 3
+_REACH = 2
 _PART = 8
 """How a good solution is found: the resolution of the coarse one, how many clusters far its boundaries may move at a
 time, and which part of a cluster the finer solution's may. They change how long the search takes, not what it finds."""
@@ -66,10 +66,10 @@ def cluster(histograms: Sequence[Histogram], clusters: int) -> list[Integers]:
         np.arange(len(histogram.values) + 1, dtype=np.int64) if len(histogram.values) <= clusters else None
         for histogram in histograms
     ]
-    open_problems = [index for index, boundaries in enumerate(result) if boundaries is None]
-    if open_problems:
-        problems = [histograms[index] for index in open_problems]
-        for index, boundaries in zip(open_problems, _solve(problems, clusters), strict=True):
+    unproven = [index for index, boundaries in enumerate(result) if boundaries is None]
+    if unproven:
+        problems = [histograms[index] for index in unproven]
+        for index, boundaries in zip(unproven, _solve(problems, clusters), strict=True):
             result[index] = boundaries
     return [boundaries for boundaries in result if boundaries is not None]
 
@@ -147,14 +147,16 @@ def _solve(histograms: Sequence[Histogram], clusters: int) -> list[Integers]:
 
 
 def _settle(line: _Line, boundaries: Integers, boxes: Callable[[Integers], tuple[Integers, Integers]]) -> Integers:
-    """Move to the best solution in the boxes around the present one until that helps no more."""
-    reached = np.full(len(boundaries), -np.inf)
-    while True:
-        found = _optimum(line, *_feasible(line, *boxes(boundaries)))
-        improved = line.objective(found)
-        if not np.any(improved > reached + _TOLERANCE * line.scales):
-            return boundaries
-        boundaries, reached = found, improved
+    """Move each solution to the best one in the boxes around it until that helps no more."""
+    boundaries = boundaries.copy()
+    moving = np.arange(len(boundaries))
+    while len(moving):
+        current = boundaries[moving]
+        found = _optimum(line, *_feasible(line, *boxes(current), moving))
+        better = line.objective(found) > line.objective(current) + _TOLERANCE * line.scales[moving]
+        boundaries[moving[better]] = found[better]
+        moving = moving[better]
+    return boundaries
 
 
 def _before(boundaries: Integers, neighbours: Integers) -> Integers:
@@ -171,33 +173,30 @@ def _shifted(boundaries: Integers, places: int) -> Integers:
 def _certify(line: _Line, boundaries: Integers) -> Integers:
     """Improve solutions until none of them can be improved."""
     boundaries = boundaries.copy()
-    open_problems = np.arange(len(boundaries))
-    while len(open_problems):
-        current = boundaries[open_problems]
-        both = np.concatenate([open_problems, open_problems])
+    unproven = np.arange(len(boundaries))
+    while len(unproven):
+        current = boundaries[unproven]
+        both = np.concatenate([unproven, unproven])
         low = np.concatenate([current, _shifted(current, -1)])
         high = np.concatenate([_shifted(current, 1), current])
         found = _optimum(line, *_feasible(line, low, high, both))
         reached = line.objective(found).reshape(2, -1)
         direction = np.argmax(reached, axis=0)
-        columns = np.arange(len(open_problems))
+        columns = np.arange(len(unproven))
         gain = reached[direction, columns] - line.objective(current)
-        better = gain > _TOLERANCE * line.scales[open_problems]
-        boundaries[open_problems[better]] = found.reshape(2, len(open_problems), -1)[direction, columns][better]
-        open_problems = open_problems[better]
+        better = gain > _TOLERANCE * line.scales[unproven]
+        boundaries[unproven[better]] = found.reshape(2, len(unproven), -1)[direction, columns][better]
+        unproven = unproven[better]
     return boundaries
 
 
-def _feasible(
-    line: _Line, low: Integers, high: Integers, problems: Integers | None = None
-) -> tuple[Integers, Integers]:
+def _feasible(line: _Line, low: Integers, high: Integers, problems: Integers) -> tuple[Integers, Integers]:
     """Shrink boxes so that every cluster can hold a value: boundary i stands i nodes or more from the start."""
-    chosen = np.arange(len(line.sizes)) if problems is None else problems
     index = np.arange(low.shape[1])
-    low = np.maximum(low, line.first[chosen, None] + index)
-    high = np.minimum(high, line.last[chosen, None] - index[::-1])
-    low[:, 0] = high[:, 0] = line.first[chosen]
-    low[:, -1] = high[:, -1] = line.last[chosen]
+    low = np.maximum(low, line.first[problems, None] + index)
+    high = np.minimum(high, line.last[problems, None] - index[::-1])
+    low[:, 0] = high[:, 0] = line.first[problems]
+    low[:, -1] = high[:, -1] = line.last[problems]
     return low, high
 
 
@@ -226,7 +225,7 @@ def _optimum(line: _Line, low: Integers, high: Integers) -> Integers:
 
 @dataclass(frozen=True)
 class _Column:
-    """One boundary's candidates: the nodes of its box in every problem, one box after another, with their prefix sums."""
+    """One boundary's candidates: the nodes of its box in every problem, one box after another."""
 
     offsets: Integers
     sizes: Integers
@@ -236,7 +235,8 @@ class _Column:
     @staticmethod
     def offsets_of(low: Integers, high: Integers) -> Integers:
         sizes = high - low + 1
-        return np.cumsum(sizes) - sizes
+        offsets: Integers = np.cumsum(sizes) - sizes
+        return offsets
 
     @classmethod
     def of(cls, line: _Line, low: Integers, high: Integers) -> _Column:
@@ -285,7 +285,7 @@ def _fill(column: _Column, reached: Floats, rows: _Column) -> tuple[Floats, Inte
 def _best(
     column: _Column, reached: Floats, rows: _Column, places: Integers, start: Integers, stop: Integers
 ) -> tuple[Floats, Integers]:
-    """The best of `start` … `stop` (inclusive) to come from, for groups of rows: `places` has a column for each group."""
+    """The best of `start` … `stop` (inclusive) to come from, for groups of rows: the columns of `places`."""
     lengths = stop - start + 1
     offsets = np.cumsum(lengths) - lengths
     candidates = np.arange(int(lengths.sum())) + np.repeat(start - offsets, lengths)
