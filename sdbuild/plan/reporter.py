@@ -44,8 +44,8 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]
         print(f"\n{message}\n", file=sys.stderr, flush=True)
 
     def complete_run(self) -> None:
-        """Sum up."""
-        if self._started:
+        """Sum up, unless an interrupt is on its way through here."""
+        if self._started and sys.exc_info()[0] is None:
             print(summary(self.session, self.session.store), file=sys.stderr)
         for message in self.runtime_errors:
             print(message, file=sys.stderr)
