@@ -1,0 +1,77 @@
+"""The stock conversion of a component, and what two packages have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import torch
+from coremltools.converters.mil.mil.scope import ScopeSource
+
+from sdbuild.coreml.lowering.export import module_paths
+from sdbuild.coreml.lowering.operators import register_missing_operators
+from sdbuild.coreml.package import Package
+from sdbuild.models import ComponentModel
+
+
+def convert_stock(
+    model: ComponentModel, out: Path, *, precision: str, deployment_target: str, float32_modules: Collection[str] = ()
+) -> Package:
+    """`torch.export` with real float32 weights, then `coremltools.convert`."""
+    register_missing_operators()
+    examples = tuple(
+        torch.zeros(spec.shape, dtype=torch.int32 if spec.dtype == "int32" else torch.float32) for spec in model.inputs
+    )
+    with torch.no_grad():
+        exported = torch.export.export(model.materialise(), examples, strict=False).run_decompositions({})
+    paths = module_paths(exported)
+
+    def computes_in_half(op: Any) -> bool:
+        path = paths[op.scopes[ScopeSource.EXIR_DEBUG_HANDLE][0] or 0]
+        return not any(path == kept or path.startswith(kept + ".") for kept in float32_modules)
+
+    half = precision == "float16"
+    selective = ct.transform.FP16ComputePrecision(op_selector=computes_in_half)
+    ct.convert(
+        exported,
+        inputs=[
+            ct.TensorType(
+                name=spec.name,
+                shape=spec.shape,
+                dtype=np.dtype("float32" if spec.dtype == "float16" and not half else spec.dtype).type,
+            )
+            for spec in model.inputs
+        ],
+        outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in model.outputs],
+        minimum_deployment_target=ct.target[deployment_target],
+        compute_precision=(selective if float32_modules else ct.precision.FLOAT16) if half else ct.precision.FLOAT32,
+        skip_model_load=True,
+    ).save(str(out))
+    return Package.open(out)
+
+
+def program_of(package: Package) -> bytes:
+    """The serialised program and interface, without metadata."""
+    spec = type(package.spec)()
+    spec.CopyFrom(package.spec)
+    spec.mlProgram.attributes.clear()
+    spec.description.ClearField("metadata")
+    for feature in (*spec.description.input, *spec.description.output):
+        feature.shortDescription = ""
+    return bytes(spec.SerializeToString(deterministic=True))
+
+
+def weights_of(package: Package) -> bytes:
+    """The weight file."""
+    return b"" if package.weights is None else package.weights.path.read_bytes()
+
+
+def values_of(package: Package, visit: Callable[[str, str, Any], None]) -> None:
+    """Call `visit` with the type and name of every operation's output and the message of the operation."""
+    for block in package.spec.mlProgram.functions["main"].block_specializations.values():
+        for operation in block.operations:
+            for output in operation.outputs:
+                visit(operation.type, output.name, operation)
