@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from math import inf, log10
+from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +55,7 @@ class PalettizedTensor:
         name: the constant's operation.
         groups: how many look-up tables it has.
         squared_error: sum of squared differences between the weights and what they are decompressed to.
-        signal_to_noise_db: 10·log₁₀ of the weights' energy over `squared_error`; infinite without error.
+        signal_to_noise_db: 10·log₁₀ of the weights' energy over `squared_error`; None without any error.
         bytes_before: stored bytes of the plain constant.
         bytes_after: stored bytes of tables and indices.
     """
@@ -65,7 +65,7 @@ class PalettizedTensor:
     bits: int
     groups: int
     squared_error: float
-    signal_to_noise_db: float
+    signal_to_noise_db: float | None
     bytes_before: int
     bytes_after: int
 
@@ -213,7 +213,7 @@ def _report(candidate: Candidate, palette: Palette) -> PalettizedTensor:
         bits=candidate.stored.bits,
         groups=candidate.stored.groups,
         squared_error=error,
-        signal_to_noise_db=10 * log10(energy / error) if error and energy else inf,
+        signal_to_noise_db=10 * log10(energy / error) if error and energy else None,
         bytes_before=element_count(candidate.shape) * palette.tables.itemsize,
         bytes_after=palette.tables.nbytes + palette.indices.nbytes,
     )
