@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdbuild.coreml.package import WeightFile
+from sdbuild.coreml.runtime.attention import fused
 from sdbuild.coreml.runtime.audit import Audit
 from sdbuild.coreml.runtime.constants import Constant, parse_constant
 from sdbuild.coreml.runtime.errors import RuntimeModelError
 from sdbuild.coreml.runtime.kernels import KERNELS, Kernel
+from sdbuild.coreml.runtime.steps import Argument, Environment, Source, Step, fetch, scheduled
 from sdbuild.coreml.runtime.types import FLOATING, STORAGE, MilType, mil_type
 
 Observer = Callable[[str, str, Tensor], None]
 """Called after each operation with its output's name, its type and its result, which must not be changed."""
-
-Environment = list[Tensor | None]
-Source = int | Constant
-"""Where an argument comes from: a slot of the environment, or a constant."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One named input of an operation, bound to what supplies it."""
-
-    name: str
-    kind: str
-    sources: tuple[Source, ...]
-    tuple_of_values: bool
-
-
-@dataclass
-class Step:
-    """One operation, ready to run."""
-
-    operation: str
-    kernel: Kernel
-    arguments: list[Argument]
-    outputs: list[int]
-    names: list[str]
-    types: list[MilType]
-    static: dict[str, Any] = field(default_factory=dict)
-    dynamic: list[tuple[str, Callable[[Environment], Any]]] = field(default_factory=list)
-    releases: list[int] = field(default_factory=list)
-
-    @property
-    def slots(self) -> Iterable[int]:
-        """The slots that the operation reads."""
-        return (source for argument in self.arguments for source in argument.sources if isinstance(source, int))
 
 
 class Program:
@@ -75,10 +42,9 @@ class Program:
         self._weights = weights
         steps = [step for message in block.operations if (step := self._step(message)) is not None]
         self._output_sources = [self._lookup(name, "the program's outputs") for name in self.outputs]
-        self._steps = _in_order_of_demand(steps, [s for s in self._output_sources if isinstance(s, int)])
-        _plan_releases(self._steps, keep={s for s in self._output_sources if isinstance(s, int)})
-        for step in self._steps:
-            _bind(step)
+        wanted = [source for source in self._output_sources if isinstance(source, int)]
+        self._fused_steps = scheduled(fused(steps, wanted, round_to_half=self._round_to_half), wanted)
+        self._steps = scheduled(steps, wanted)
         self.operations: dict[str, int] = {}
         for step in self._steps:
             self.operations[step.operation] = self.operations.get(step.operation, 0) + 1
@@ -97,24 +63,23 @@ class Program:
             half = self._round_to_half and declared.element == "fp16"
             environment[slot] = value.half().float() if half else value
         with torch.inference_mode():
-            for step in self._steps:
+            written = observe is not None or audit is not None
+            for step in self._steps if written else self._fused_steps:
                 self._execute(step, environment, observe, audit)
             return {
-                name: _fetch(source, environment)
+                name: fetch(source, environment)
                 for name, source in zip(self.outputs, self._output_sources, strict=True)
             }
 
     def _execute(self, step: Step, environment: Environment, observe: Observer | None, audit: Audit | None) -> None:
         try:
-            arguments = {name: fetch(environment) for name, fetch in step.dynamic}
+            arguments = {name: supply(environment) for name, supply in step.dynamic}
             result = step.kernel.function(**arguments, **step.static)
         except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:
             raise RuntimeModelError(f"{self._where}: {step.operation} {step.names[0]}: {error}") from error
         except RuntimeModelError as error:
             raise RuntimeModelError(f"{self._where}: {step.operation} {step.names[0]}: {error}") from error
         del arguments
-        for slot in step.releases:
-            environment[slot] = None
         values = result if isinstance(result, tuple) else (result,)
         for slot, name, declared, raw in zip(step.outputs, step.names, step.types, values, strict=False):
             value = raw.to(STORAGE[declared.element])
@@ -132,6 +97,8 @@ class Program:
             if observe is not None:
                 observe(name, step.operation, value)
             environment[slot] = value
+        for slot in step.releases:
+            environment[slot] = None
 
     def _lookup(self, name: str, where: str) -> Source:
         try:
@@ -177,7 +144,7 @@ class Program:
         for key, value in values.items():
             if key in kernel.parameters:
                 constant = parse_constant(value, self._weights, f"{self._where}: {where}: {key}")
-                arguments.append(Argument(key, kernel.parameters[key], (constant,), False))
+                arguments.append(Argument(key, kernel.parameters[key], (constant,)))
         for key, argument in message.inputs.items():
             kind = kernel.parameters.get(key)
             if kind is None:
@@ -188,7 +155,7 @@ class Program:
                 else self._lookup(binding.name, where)
                 for binding in argument.arguments
             )
-            arguments.append(Argument(key, kind, sources, len(sources) > 1))
+            arguments.append(Argument(key, kind, sources))
         missing = kernel.required - {argument.name for argument in arguments}
         if missing:
             raise RuntimeModelError(f"{self._where}: {where} lacks {', '.join(sorted(missing))}")
@@ -241,87 +208,7 @@ def _keep_packed(arguments: list[Argument]) -> list[Argument]:
     raw = Constant(MilType("uint8", (packed.numel(),)), lambda: packed)
     shape = Constant(MilType("int64", (sizes.numel(),)), lambda: sizes)
     return [
-        Argument("indices", "tensor", (raw,), False),
-        Argument("lut", "tensor", (lut,), False),
-        Argument("shape", "attribute", (shape,), False),
+        Argument("indices", "tensor", (raw,)),
+        Argument("lut", "tensor", (lut,)),
+        Argument("shape", "attribute", (shape,)),
     ]
-
-
-def _in_order_of_demand(steps: Sequence[Step], wanted: Sequence[int]) -> list[Step]:
-    """The steps that the outputs need, each as late as its first reader allows.
-
-    Converters put like operations of all attention heads next to each other; computing one head to its end before the
-    next begins keeps far fewer results alive.
-    """
-    maker = {slot: step for step in steps for slot in step.outputs}
-    ordered: list[Step] = []
-    entered: set[int] = set()
-    for output in wanted:
-        stack: list[tuple[Step, bool]] = [(maker[output], False)] if output in maker else []
-        while stack:
-            step, ready = stack.pop()
-            if ready:
-                ordered.append(step)
-                continue
-            if id(step) in entered:
-                continue
-            entered.add(id(step))
-            stack.append((step, True))
-            stack.extend((maker[slot], False) for slot in reversed(list(step.slots)) if slot in maker)
-    return ordered
-
-
-def _plan_releases(steps: Sequence[Step], keep: set[int]) -> None:
-    """Let each step drop the results that nothing after it reads."""
-    seen = set(keep)
-    for step in reversed(steps):
-        for slot in dict.fromkeys(step.slots):
-            if slot not in seen:
-                seen.add(slot)
-                step.releases.append(slot)
-
-
-def _bind(step: Step) -> None:
-    """Turn a step's arguments into fixed values and into functions of the environment."""
-    for argument in step.arguments:
-        sources = argument.sources
-        if argument.kind == "attribute":
-            if all(isinstance(source, Constant) for source in sources):
-                values = [source.value() for source in sources if isinstance(source, Constant)]
-                step.static[argument.name] = values if argument.tuple_of_values else values[0]
-            else:
-                step.dynamic.append((argument.name, _attribute(sources, argument.tuple_of_values)))
-        elif argument.kind == "tensors":
-            step.dynamic.append((argument.name, _tensors(sources)))
-        elif step.kernel.stored and isinstance(sources[0], Constant):
-            step.dynamic.append((argument.name, _stored(sources[0])))
-        else:
-            step.dynamic.append((argument.name, _tensor(sources[0])))
-
-
-def _fetch(source: Source, environment: Environment) -> Tensor:
-    if isinstance(source, Constant):
-        return source.tensor()
-    value = environment[source]
-    assert value is not None
-    return value
-
-
-def _tensor(source: Source) -> Callable[[Environment], Tensor]:
-    return lambda environment: _fetch(source, environment)
-
-
-def _stored(source: Constant) -> Callable[[Environment], Tensor]:
-    return lambda environment: source.stored()
-
-
-def _tensors(sources: tuple[Source, ...]) -> Callable[[Environment], list[Tensor]]:
-    return lambda environment: [_fetch(source, environment) for source in sources]
-
-
-def _attribute(sources: tuple[Source, ...], several: bool) -> Callable[[Environment], Any]:
-    def fetch(environment: Environment) -> Any:
-        values = [_fetch(source, environment).tolist() for source in sources]
-        return values if several else values[0]
-
-    return fetch
