@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYetError
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sdbuild.hub_errors import HubError, explain, is_offline, is_transient
 Progress = Callable[[float, str], None]
 
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a transient failure
+_REPORT_SECONDS = 1.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -158,25 +159,32 @@ class Hub:
     def _watched(self, work: Callable[[], Path], folder: Path, report: Callable[[int], None]) -> Path:
         """Run `work` in a thread and report, each second, how many bytes of its unfinished file are there."""
         started = time.time()
-        with ThreadPoolExecutor(1, "download") as pool:
-            future = pool.submit(work)
-            while True:
-                try:
-                    return future.result(timeout=1)
-                except NotYetError:
-                    if future.done():  # a time-out of the transfer itself, not of the waiting
-                        raise
-                    report(_unfinished_bytes(folder / "blobs", started))
+        future: Future[Path] = Future()
+
+        def transfer() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        # A daemon, so that an interrupt from the keyboard ends the process and not after the file.
+        threading.Thread(target=transfer, name="download", daemon=True).start()
+        arrived = 0
+        while not wait([future], timeout=_REPORT_SECONDS).done:
+            # A finished file has lost its unfinished name a moment before the client returns.
+            arrived = max(arrived, _unfinished_bytes(folder / "blobs", started))
+            report(arrived)
+        return future.result()
 
     def _patiently(self, work: Callable[[], Any], where: str) -> Any:
         """Call `work`, again after a while when the failure is one that passes."""
-        for wait in (*self.waits, None):
+        for pause in (*self.waits, None):
             try:
                 return work()
             except Exception as error:
-                if wait is None or is_offline(error) or not is_transient(error):
+                if pause is None or is_offline(error) or not is_transient(error):
                     raise explain(error, where) from error
-                time.sleep(wait)
+                time.sleep(pause)
         raise AssertionError("unreachable")
 
     def _folder(self, name: str) -> Path:

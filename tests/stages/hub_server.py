@@ -21,6 +21,7 @@ class FakeHub:
         failures: request kind (``info``, ``head`` or ``get``) → the statuses of its first answers.
         refuse: status and headers of every answer to `head` and `get`, when set.
         cut_after: the connection is closed after that many bytes of the next large file.
+        pause: seconds to wait in the middle of large files.
         lie: what large files' content is replaced with, hashes unchanged.
         requests: how often each ``METHOD path`` was asked for.
     """
@@ -30,6 +31,7 @@ class FakeHub:
         self.failures: dict[str, list[int]] = {}
         self.refuse: tuple[int, dict[str, str]] | None = None
         self.cut_after: int | None = None
+        self.pause = 0.0
         self.lie: bytes | None = None
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
@@ -145,5 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if cut and self.fake.cut_after is not None:
             content, self.fake.cut_after, self.close_connection = content[: self.fake.cut_after], None, True
-        self.wfile.write(content)
+        half = len(content) // 2 if self.fake.pause and len(content) > 100_000 else 0
+        self.wfile.write(content[:half])
+        self.wfile.flush()
+        threading.Event().wait(self.fake.pause if half else 0)
+        self.wfile.write(content[half:])
         self.wfile.flush()

@@ -121,6 +121,31 @@ def test_failures_say_what_to_do(
         fetch(tmp_path, **asked)
 
 
+def test_progress_is_told_while_a_file_arrives(
+    server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdbuild.hub._REPORT_SECONDS", 0.01)
+    server.pause = 0.3
+    told: list[tuple[float, str]] = []
+    out = tmp_path / "out"
+    out.mkdir()
+    parameters = {"version": "owner/model", "revision": COMMIT, "component": "unet"}
+    source.run({}, parameters, out, lambda fraction, message: told.append((fraction, message)))
+    amounts = [fraction for fraction, message in told if message.startswith("unet/diffusion_pytorch_model")]
+    assert amounts == sorted(amounts)
+    assert any(0.2 < fraction < 0.9 for fraction in amounts)
+    assert told[-1] == (1.0, "unet of owner/model")
+
+
+def test_a_full_disk_is_named(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    with pytest.raises(HubError, match=r"disk of the Hub cache is full.*HF_HUB_CACHE"):
+        fetch(tmp_path)
+
+
 def test_a_wrong_file_is_not_kept(server: FakeHub, tmp_path: Path) -> None:
     server.lie = bytes(len(WEIGHTS))
     with pytest.raises(HubError):
