@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from sdbuild.bundle.document import bundle_digest, read_document
-from sdbuild.bundle.layout import COMPILED, DOCUMENT, PACKAGE, RESOURCES
-from sdbuild.pipeline.denoiser import RunnableModel
-from sdbuild.pipeline.errors import PipelineError
+from sdbuild.bundle.layout import DOCUMENT, RESOURCES
+from sdbuild.bundle.tokenizer import END, PADDING
+from sdbuild.pipeline.errors import PipelineError, RequestError
+from sdbuild.pipeline.models import Backend, Precision, RunnableModel, load_model
+from sdbuild.pipeline.request import Request
 from sdbuild.tensors import TensorSpec
 
-_END_OF_TEXT = "<|endoftext|>"
-_SECOND_PADDING = "!"
-"""What SDXL's second encoder is padded with, as the Swift package does."""
+COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
+_LATENT_CHANNELS_ONLY = "this pipeline draws with UNets that take the latent image alone"
 
 
 @dataclass
@@ -32,9 +35,9 @@ class OpenBundle:
 
     path: Path
     document: Mapping[str, Any]
-    precision: Literal["fp32", "fp16"] = "fp32"
-    backend: Literal["torch", "coreml"] = "torch"
-    compute_unit: Any = None
+    precision: Precision = "fp32"
+    backend: Backend = "torch"
+    compute_unit: str | None = None
     _loaded: dict[str, RunnableModel] = field(default_factory=dict)
 
     @classmethod
@@ -42,11 +45,20 @@ class OpenBundle:
         """Read a bundle's document; models are loaded later.
 
         Raises:
-            PipelineError: the directory is no bundle, or a bundle of compiled models.
+            PipelineError: the directory is no bundle.
+            RequestError: an option has a value that does not exist.
         """
+        for name, known in (
+            ("precision", get_args(Precision)),
+            ("backend", get_args(Backend)),
+            ("compute_unit", (None, *COMPUTE_UNITS)),
+        ):
+            if name in options and options[name] not in known:
+                written = ", ".join(filter(None, known))
+                raise RequestError(f"{name}={options[name]}: write one of {written}")
         if not (path / DOCUMENT).is_file():
             raise PipelineError(
-                f"{path} is no bundle: {DOCUMENT} is missing; build it with doit, or name its directory"
+                f"{path} is no bundle: it has no {DOCUMENT}; build the recipe, and name the folder of the target"
             )
         return cls(path, read_document(path), **options)
 
@@ -55,7 +67,7 @@ class OpenBundle:
         """The directory that an app ships."""
         return self.path / RESOURCES
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The bundle's identity: sha256 of its document, which names every model's digest."""
         return bundle_digest(self.path)
@@ -67,9 +79,9 @@ class OpenBundle:
         return int(image["height"]), int(image["width"])
 
     @property
-    def latent_channels(self) -> int:
-        """Channels of a latent image."""
-        return int(self.document["vae"]["latent_channels"])
+    def latent_shape(self) -> tuple[int, ...]:
+        """(1, channels, rows, columns) of a latent image."""
+        return (1, *self.unet_inputs()["sample"].shape[1:])
 
     @property
     def scaling_factor(self) -> float:
@@ -97,13 +109,40 @@ class OpenBundle:
         return name in self.document["models"]
 
     def text_encoders(self) -> Iterator[tuple[str, str]]:
-        """Name and padding token of each text encoder, in the order in which the UNet wants their states."""
+        """Name and padding token of each text encoder, in the order in which the UNet wants their states.
+
+        The first is padded as the checkpoint's own tokenizer does, SDXL's second with `!`.
+        """
         found = [name for name in ("TextEncoder", "TextEncoder2") if self.has(name)]
         if not found:
             raise PipelineError(f"{self.path} has no text encoder; add text_encoder to the recipe's components")
-        padding = self.document.get("tokenizer", {}).get("padding_token", _END_OF_TEXT)
+        padding = self.document.get("tokenizer", {}).get("padding_token", END)
         for name in found:
-            yield name, _SECOND_PADDING if name == "TextEncoder2" else padding
+            yield name, PADDING if name == "TextEncoder2" else padding
+
+    def check(self, request: Request) -> None:
+        """Refuse what a request needs and the bundle lacks, before any model is loaded.
+
+        Raises:
+            PipelineError: says what is missing and what to do.
+        """
+        list(self.text_encoders())
+        self.unet_files(controlled=bool(request.controlnet_images))
+        channels, expected = self.latent_shape[1], int(self.document["vae"]["latent_channels"])
+        if channels != expected:
+            raise PipelineError(
+                f"the UNet takes {channels} channels, as inpainting and instruction models do; {_LATENT_CHANNELS_ONLY}"
+            )
+        if not self.has("VAEDecoder"):
+            raise PipelineError(f"{self.path} has no VAEDecoder; add vae_decoder to the recipe's components")
+        if request.image is not None and not self.has("VAEEncoder"):
+            raise PipelineError("image to image needs VAEEncoder; add vae_encoder to the recipe's components")
+        for name in request.controlnet_images:
+            if name not in self.controlnets:
+                close = difflib.get_close_matches(name, self.controlnets, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                listed = ", ".join(self.controlnets) or "none; list them under controlnets: in the recipe"
+                raise PipelineError(f"no ControlNet called '{name}'{hint}\n  the bundle has {listed}")
 
     def unet_files(self, *, controlled: bool) -> tuple[str, ...]:
         """The models that make up the UNet, in the order in which they run.
@@ -115,8 +154,12 @@ class OpenBundle:
         for names in ((f"{base}Chunk1", f"{base}Chunk2"), (base,)):
             if all(self.has(name) for name in names):
                 return names
-        other = "without ControlNets" if controlled else "and needs ControlNet pictures"
-        raise PipelineError(f"{self.path} has no {base}: it draws {other}")
+        if controlled:
+            raise PipelineError(
+                f"{self.path} has no {base}, which ControlNets need; list them under controlnets: in the recipe"
+            )
+        advice = "give it ControlNet pictures, or " if self.controlnets else ""
+        raise PipelineError(f"{self.path} has no {base}; {advice}add unet to the recipe's components")
 
     def unet_inputs(self) -> dict[str, TensorSpec]:
         """The inputs of the UNet, whichever the bundle has."""
@@ -125,11 +168,7 @@ class OpenBundle:
                 files = self.unet_files(controlled=controlled)
             except PipelineError:
                 continue
-            return {
-                entry["name"]: TensorSpec(entry["name"], tuple(entry["shape"]), "float32")
-                for file in reversed(files)
-                for entry in self.document["models"][file]["inputs"]
-            }
+            return {spec.name: spec for file in reversed(files) for spec in self._specs(file)}
         raise PipelineError(f"{self.path} has no UNet; add unet to the recipe's components")
 
     def model(self, name: str) -> RunnableModel:
@@ -141,22 +180,32 @@ class OpenBundle:
         if name not in self._loaded:
             if not self.has(name):
                 raise PipelineError(f"{self.path} has no {name}; it has {', '.join(self.document['models'])}")
-            path = self.resources / self.document["models"][name]["file"]
-            if path.suffix == COMPILED and self.backend == "torch":
-                raise PipelineError(
-                    f"{path} is compiled; only Core ML on a Mac runs that: use backend=coreml, or a bundle of {PACKAGE}s"
-                )
-            self._loaded[name] = self._load(path)
+            self._loaded[name] = load_model(
+                self.resources / self.document["models"][name]["file"],
+                self._specs(name),
+                precision=self.precision,
+                backend=self.backend,
+                compute_unit=self.compute_unit or self._default_compute_unit(name),
+            )
         return self._loaded[name]
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The models that are in memory."""
+        return tuple(self._loaded)
 
     def release(self, *names: str) -> None:
         """Forget some loaded models, or all of them."""
         for name in names or tuple(self._loaded):
             self._loaded.pop(name, None)
 
-    def _load(self, path: Path) -> RunnableModel:
-        from sdbuild.coreml.runtime import Model
+    def _specs(self, name: str) -> tuple[TensorSpec, ...]:
+        """What `bundle.json` says that a model takes."""
+        inputs = self.document["models"][name]["inputs"]
+        return tuple(TensorSpec(entry["name"], tuple(entry["shape"]), entry["dtype"]) for entry in inputs)
 
-        unit = self.compute_unit or self.document["compute_unit"]
-        model: RunnableModel = Model(path, self.precision, backend=self.backend, compute_unit=unit)
-        return model
+    def _default_compute_unit(self, name: str) -> str:
+        """The target's; the Swift package keeps SDXL's VAE off the Neural Engine."""
+        if name.startswith("VAE") and str(self.document["family"]).startswith("sdxl"):
+            return "CPU_AND_GPU"
+        return str(self.document["compute_unit"])

@@ -6,30 +6,34 @@ The Swift package draws latents from the Mersenne Twister with the polar Box-Mul
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdbuild.pipeline.errors import PipelineError
-
-GeneratorName = Literal["numpy", "torch"]
-LARGEST_SEED = 2**32 - 1
-
 
 class NoiseSource(Protocol):
     """A stream of normal random numbers."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """For schedulers that draw noise at every step."""
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The next numbers of the stream, standard normal, with `shape`."""
 
 
 class NumpyNoise:
-    """NumPy's legacy generator."""
+    """NumPy's legacy generator.
+
+    Schedulers can draw from PyTorch's generators alone, so that their noise has a stream of its own with the same seed;
+    the Swift package has no scheduler that draws.
+    """
 
     def __init__(self, seed: int) -> None:
         self._state = np.random.RandomState(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The next numbers of the stream, drawn in double precision as the Swift package does."""
@@ -37,28 +41,17 @@ class NumpyNoise:
 
 
 class TorchNoise:
-    """PyTorch's CPU generator."""
+    """PyTorch's CPU generator, from which schedulers go on drawing as in diffusers."""
 
     def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The next numbers of the stream, as `torch.randn` gives them."""
-        values: NDArray[np.float32] = torch.randn(shape, generator=self._generator).numpy()
+        values: NDArray[np.float32] = torch.randn(shape, generator=self.generator).numpy()
         return values
 
 
-def noise_source(name: GeneratorName, seed: int) -> NoiseSource:
-    """The generator called `name`, seeded.
-
-    Raises:
-        PipelineError: the seed is no 32-bit unsigned number, which is all that the Swift package takes.
-    """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise PipelineError(f"seed={seed}: a seed is a whole number from 0 to {LARGEST_SEED}")
-    match name:
-        case "numpy":
-            return NumpyNoise(seed)
-        case "torch":
-            return TorchNoise(seed)
-    raise PipelineError(f"generator={name}: write numpy (the Swift package's default) or torch")
+def noise_source(name: str, seed: int) -> NoiseSource:
+    """The generator called `name` (one of `request.GENERATORS`), seeded."""
+    return NumpyNoise(seed) if name == "numpy" else TorchNoise(seed)

@@ -8,15 +8,36 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
+
+from sdbuild.pipeline.errors import RequestError
 
 PROMPT_CHARACTERS = 75
 """How much of the prompt a file name holds; the Swift package's command line keeps as much."""
 
+_NAME_BYTES = 200
+# File systems allow 255 bytes; the rest is for number, seed and suffixes.
+
 _CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 _CLIP_SPREAD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 # Mean and spread of the pictures that CLIP was trained on (Radford et al., 2021, released preprocessing).
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture from a file, turned as the camera says.
+
+    Raises:
+        RequestError: there is no such file, or it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            turned: Image.Image = ImageOps.exif_transpose(picture).convert("RGB")
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such picture") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise RequestError(f"{path}: this is no picture that can be read ({error})") from None
+    return turned
 
 
 def to_signed(picture: Image.Image, height: int, width: int) -> NDArray[np.float32]:
@@ -42,8 +63,7 @@ def from_signed(values: NDArray[np.float32]) -> Image.Image:
 def to_clip(picture: Image.Image, size: int) -> NDArray[np.float32]:
     """A picture as CLIP's vision model wants it: (1, 3, size, size), centre-cropped and normalised."""
     rgb = picture.convert("RGB")
-    scale = size / min(rgb.size)
-    width, height = (max(size, round(side * scale)) for side in rgb.size)
+    width, height = (size * side // min(rgb.size) for side in rgb.size)
     rgb = rgb.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2
     rgb = rgb.crop((left, top, left + size, top + size))
@@ -53,7 +73,8 @@ def to_clip(picture: Image.Image, size: int) -> NDArray[np.float32]:
 
 def file_name(prompt: str, seed: int, *, index: int | None = None) -> str:
     """`a_photo_of_an_astronaut.93.png`; `index` tells pictures of one prompt and seed apart."""
-    words = re.sub(r"[^\w.,'-]+", "_", prompt[:PROMPT_CHARACTERS]).strip("._") or "picture"
+    words = re.sub(r"[^\w.,'-]+", "_", prompt[:PROMPT_CHARACTERS])
+    words = words.encode()[:_NAME_BYTES].decode(errors="ignore").strip("._") or "picture"
     number = "" if index is None else f".{index}"
     return f"{words}{number}.{seed}.png"
 
@@ -64,5 +85,8 @@ def save(picture: Image.Image, path: Path, story: Mapping[str, str]) -> None:
     for key, value in story.items():
         metadata.add_itxt(key, value)
     temporary = path.with_name(f".{path.name}.partial")
-    picture.save(temporary, format="PNG", pnginfo=metadata)
-    temporary.replace(path)
+    try:
+        picture.save(temporary, format="PNG", pnginfo=metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

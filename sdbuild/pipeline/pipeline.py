@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from sdbuild.pipeline import pictures, text
 from sdbuild.pipeline.bundle import OpenBundle
-from sdbuild.pipeline.denoiser import Condition, Denoiser, Floats
-from sdbuild.pipeline.errors import PipelineError
-from sdbuild.pipeline.noise import GeneratorName, NoiseSource, noise_source
-from sdbuild.pipeline.schedulers import scheduler as make_scheduler
+from sdbuild.pipeline.condition import Condition, Floats, make_condition
+from sdbuild.pipeline.denoiser import Denoiser
+from sdbuild.pipeline.errors import PipelineError, RequestError
+from sdbuild.pipeline.models import Backend, Precision
+from sdbuild.pipeline.noise import NoiseSource, noise_source
+from sdbuild.pipeline.request import Request
+from sdbuild.pipeline.safety import is_flagged
+from sdbuild.pipeline.sampling import sample
+from sdbuild.pipeline.schedulers import make_scheduler, scheduler_name
+from sdbuild.pipeline.text import TextStates, Warn
 
 Step = Callable[[int, int], None]
-"""Called after every denoising step with the steps done and the steps in all."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to draw; see `Pipeline.__call__` for each field."""
-
-    negative_prompt: str = ""
-    steps: int = 25
-    guidance_scale: float = 7.5
-    seed: int = 0
-    image_count: int = 1
-    scheduler: str = "default"
-    generator: GeneratorName = "numpy"
-    image: Image.Image | None = None
-    strength: float = 0.75
-    controlnet_images: Mapping[str, Image.Image] = field(default_factory=dict)
-    controlnet_scale: float = 1.0
-    safety: bool = True
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise PipelineError(f"steps={self.steps}: at least one step is needed")
-        if self.image_count < 1:
-            raise PipelineError(f"image_count={self.image_count}: at least one picture is needed")
-        if not 0 < self.strength <= 1:
-            raise PipelineError(f"strength={self.strength}: strength is above 0 and at most 1 (1 ignores the picture)")
+"""Called after every denoising step with the steps done and the steps of all pictures."""
 
 
 class Pipeline:
-    """A bundle, ready to draw."""
+    """A bundle, ready to draw.
+
+    Attributes:
+        bundle: the bundle, with the models that are in memory.
+    """
 
     def __init__(self, bundle: OpenBundle, *, reduce_memory: bool = False) -> None:
         self.bundle = bundle
         self._reduce_memory = reduce_memory
-        self._tokenizer = text.Tokenizer(bundle.resources)
 
     @classmethod
     def from_bundle(
         cls,
         path: Path | str,
         *,
-        precision: Literal["fp32", "fp16"] = "fp32",
-        backend: Literal["torch", "coreml"] = "torch",
+        precision: Precision = "fp32",
+        backend: Backend = "torch",
         compute_unit: str | None = None,
         reduce_memory: bool = False,
     ) -> Pipeline:
@@ -77,7 +57,7 @@ class Pipeline:
             reduce_memory: keep only the model in memory that is at work.
 
         Raises:
-            PipelineError: `path` is no bundle.
+            PipelineError: `path` is no bundle, or an option does not exist.
         """
         opened = OpenBundle.open(Path(path), precision=precision, backend=backend, compute_unit=compute_unit)
         return cls(opened, reduce_memory=reduce_memory)
@@ -87,7 +67,7 @@ class Pipeline:
         prompt: str | Sequence[str],
         *,
         on_step: Step | None = None,
-        on_warning: Callable[[str], None] | None = None,
+        on_warning: Warn | None = None,
         **options: Any,
     ) -> list[Image.Image]:
         """Draw `image_count` pictures of every prompt, in order.
@@ -96,200 +76,146 @@ class Pipeline:
             prompt: one prompt or several.
             on_step: called after each denoising step.
             on_warning: called with a sentence when something was cut or ignored.
-            options: the fields of `Request`: `negative_prompt`; `steps`; `guidance_scale` (1 or less: no guidance);
-                `seed` (32 bits); `image_count`; `scheduler` (`default`, the checkpoint's own, or a key of
-                `schedulers.SCHEDULERS`); `generator` (`numpy`, as the Swift package by default, or `torch`); `image`
-                and `strength` (image to image); `controlnet_images` (ControlNet's name in the bundle → picture) and
-                `controlnet_scale`; `safety` (ask the bundle's safety checker, and blacken what it flags).
+            options: the fields of `Request`.
 
         Returns:
             PIL pictures whose `info` holds prompt, seed, steps, the bundle's digest and what the safety checker said.
 
         Raises:
-            PipelineError: the bundle lacks a model that the request needs, or the request makes no sense.
+            RequestError: the request makes no sense.
+            PipelineError: the bundle lacks a model that the request needs.
         """
-        try:
-            request = Request(**options)
-        except TypeError as error:
-            raise PipelineError(
-                f"{error}; a request has the fields {', '.join(Request.__dataclass_fields__)}"
-            ) from None
+        return list(self.draw(prompt, Request.of(options), on_step=on_step, on_warning=on_warning))
+
+    def draw(
+        self,
+        prompt: str | Sequence[str],
+        request: Request,
+        *,
+        on_step: Step | None = None,
+        on_warning: Warn | None = None,
+    ) -> Iterator[Image.Image]:
+        """The pictures of `__call__`, each as soon as it is finished."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        drawn: list[Image.Image] = []
+        if not prompts:
+            raise RequestError("no prompt; give one, even if it is empty")
+        self.bundle.check(request)
+        make_scheduler(request.scheduler, self.bundle.scheduler_configuration)
+        states = text.encode(
+            self.bundle,
+            [request.negative_prompt, *prompts],
+            reduce_memory=self._reduce_memory,
+            on_warning=on_warning,
+        )
         total = len(prompts) * request.image_count
-        for words in prompts:
-            condition = self._condition(words, request, on_warning)
-            latents = self._denoise(condition, request, on_step, offset=len(drawn), total=total)
-            drawn += [self._finish(values, words, request) for values in latents]
-        return drawn
+        for number, words in enumerate(prompts):
+            condition = self._condition(states, words, request)
+            noise = noise_source(request.generator, request.seed)
+            starts = [noise.normal(self.bundle.latent_shape) for _ in range(request.image_count)]
+            original = None if request.image is None else self._encode_picture(request.image, noise)
+            for index, start in enumerate(starts):
+                report = _after(number * request.image_count + index, total, on_step)
+                latents = self._denoise(condition, request, start, original, noise, report)
+                yield self._finish(latents, words, request, index)
 
-    # Text
-
-    def _condition(self, prompt: str, request: Request, on_warning: Callable[[str], None] | None) -> Condition:
-        states = [self._encode(words, on_warning) for words in (request.negative_prompt, prompt)]
-        hidden = np.concatenate([text.channels_first(state.hidden) for state in states])
-        extras: dict[str, Floats] = {}
-        unet = self.bundle.unet_inputs()
-        if "text_embeds" in unet:
-            pooled = [state.pooled for state in states if state.pooled is not None]
-            if len(pooled) != 2:
-                raise PipelineError("the UNet wants text_embeds, but the bundle's text encoders have no pooled_outputs")
-            extras["text_embeds"] = np.concatenate(pooled)
-        if "time_ids" in unet:
-            extras["time_ids"] = _time_ids(unet["time_ids"].shape[-1], *self.bundle.image_size)
-        return Condition(hidden, extras, self._controlnet_pictures(request))
-
-    def _encode(self, prompt: str, on_warning: Callable[[str], None] | None) -> text.TextStates:
-        states = []
-        for name, padding in self.bundle.text_encoders():
-            model = self.bundle.model(name)
-            encoder = text.Encoder(model.predict, model.inputs[0].shape[1], padding)
-            state, lost = encoder.encode(self._tokenizer, prompt)
-            states.append(state)
-            if self._reduce_memory:
-                self.bundle.release(name)
-        if lost and on_warning:
-            on_warning(f"the text encoder takes {encoder.length} tokens; this end of the prompt was left out: {lost!r}")
-        return text.join(states)
-
-    def _controlnet_pictures(self, request: Request) -> tuple[Floats, ...]:
-        known = self.bundle.controlnets
-        unknown = sorted(set(request.controlnet_images) - set(known))
-        if unknown:
-            raise PipelineError(
-                f"no ControlNet called {', '.join(unknown)}; the bundle has {', '.join(known) or 'none'}"
-            )
+    def _condition(self, states: dict[str, TextStates], words: str, request: Request) -> Condition:
+        unconditional = states[request.negative_prompt]
+        if request.force_zeros_for_empty_prompt and not request.negative_prompt:
+            unconditional = unconditional.zeros()
         height, width = self.bundle.image_size
-        return tuple(pictures.to_unit(picture, height, width) for picture in request.controlnet_images.values())
-
-    # Denoising
+        controls = tuple(pictures.to_unit(picture, height, width) for picture in request.controlnet_images.values())
+        return make_condition(self.bundle, unconditional, states[words], controls, request.guidance_scale)
 
     def _denoise(
-        self, condition: Condition, request: Request, on_step: Step | None, *, offset: int, total: int
-    ) -> list[Floats]:
-        controlnets = list(request.controlnet_images)
-        denoiser = Denoiser(
-            [self.bundle.model(name) for name in self.bundle.unet_files(controlled=bool(controlnets))],
-            [self.bundle.model(f"controlnet/{name}") for name in controlnets],
-            controlnet_scale=request.controlnet_scale,
-        )
-        if denoiser.channels != self.bundle.latent_channels:
-            raise PipelineError(
-                f"the UNet takes {denoiser.channels} channels (inpainting or instruction models); this pipeline draws "
-                "with UNets that take the latent image alone"
-            )
-        noise = noise_source(request.generator, request.seed)
-        shape = (1, denoiser.channels, denoiser.height, denoiser.width)
-        starts = [noise.normal(shape) for _ in range(request.image_count)]
-        original = self._encode_picture(request.image, noise) if request.image is not None else None
-        finished = []
-        for index, start in enumerate(starts):
-            finished.append(
-                self._sample(denoiser, start, original, condition, request, on_step, (offset + index, total))
-            )
-        if self._reduce_memory:
-            self.bundle.release()
-        return finished
-
-    def _sample(
         self,
-        denoiser: Denoiser,
-        noise: Floats,
-        original: Floats | None,
         condition: Condition,
         request: Request,
+        noise: Floats,
+        original: Floats | None,
+        source: NoiseSource,
         on_step: Step | None,
-        position: tuple[int, int],
     ) -> Floats:
-        scheduler = make_scheduler(request.scheduler, self.bundle.scheduler_configuration)
-        scheduler.set_timesteps(request.steps)
-        timesteps = scheduler.timesteps
-        if original is None:
-            latents = torch.from_numpy(noise) * scheduler.init_noise_sigma
-        else:
-            skipped = request.steps - min(int(request.steps * request.strength), request.steps)
-            timesteps = timesteps[skipped * scheduler.order :]
-            if not len(timesteps):
-                raise PipelineError(f"strength={request.strength} leaves none of {request.steps} steps; raise either")
-            if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(skipped * scheduler.order)
-            latents = scheduler.add_noise(torch.from_numpy(original), torch.from_numpy(noise), timesteps[:1])
-        stochastic = (
-            {"generator": torch.Generator("cpu").manual_seed(request.seed)} if _takes_generator(scheduler) else {}
+        controlnets = list(request.controlnet_images)
+        latents = sample(
+            Denoiser(
+                [self.bundle.model(name) for name in self.bundle.unet_files(controlled=bool(controlnets))],
+                [self.bundle.model(f"controlnet/{name}") for name in controlnets],
+                controlnet_scale=request.controlnet_scale,
+            ),
+            condition,
+            make_scheduler(request.scheduler, self.bundle.scheduler_configuration),
+            request,
+            noise=noise,
+            original=original,
+            generator=source.generator,
+            on_step=on_step,
         )
-        done, total = position
-        for index, timestep in enumerate(timesteps):
-            scaled = scheduler.scale_model_input(latents, timestep).numpy()
-            prediction = denoiser.predict(scaled, float(timestep), condition, request.guidance_scale)
-            latents = scheduler.step(torch.from_numpy(prediction), timestep, latents, **stochastic).prev_sample
-            if on_step:
-                on_step(done * len(timesteps) + index + 1, total * len(timesteps))
-        values: Floats = latents.numpy().astype(np.float32)
-        return values
+        self._tidy()
+        return latents
 
     def _encode_picture(self, picture: Image.Image, noise: NoiseSource) -> Floats:
         """A picture's latents: a sample of the encoder's distribution, as the Swift package draws it."""
-        if not self.bundle.has("VAEEncoder"):
-            raise PipelineError("image to image needs VAEEncoder; add vae_encoder to the recipe's components")
         height, width = self.bundle.image_size
-        moments = self.bundle.model("VAEEncoder").predict({"x": pictures.to_signed(picture, height, width)})["latent"]
+        model = self.bundle.model("VAEEncoder")
+        moments = _only(model.predict({model.inputs[0].name: pictures.to_signed(picture, height, width)}))
         mean, logarithm = np.split(moments, 2, axis=1)
-        sample = mean + np.exp(0.5 * np.clip(logarithm, -30, 20)) * noise.normal(mean.shape)
-        return ((sample - self.bundle.shift_factor) * self.bundle.scaling_factor).astype(np.float32)
+        drawn = mean + np.exp(0.5 * np.clip(logarithm, -30, 20)) * noise.normal(mean.shape)
+        self._tidy()
+        latents: Floats = ((drawn - self.bundle.shift_factor) * self.bundle.scaling_factor).astype(np.float32)
+        return latents
 
-    # Pictures
-
-    def _finish(self, latents: Floats, prompt: str, request: Request) -> Image.Image:
+    def _finish(self, latents: Floats, prompt: str, request: Request, index: int) -> Image.Image:
         z = latents / self.bundle.scaling_factor + self.bundle.shift_factor
-        decoded = self.bundle.model("VAEDecoder").predict({"z": z.astype(np.float32)})["image"]
+        model = self.bundle.model("VAEDecoder")
+        decoded = _only(model.predict({model.inputs[0].name: z.astype(np.float32)}))
         if not np.isfinite(decoded).all():
             raise PipelineError("the VAE decoder overflowed; set precision: {vae_decoder: float32} in the recipe")
         picture = pictures.from_signed(decoded)
-        flagged = request.safety and self.bundle.has("SafetyChecker") and self._is_flagged(picture)
+        self._tidy()
+        flagged = request.safety and self.bundle.has("SafetyChecker")
+        if flagged:
+            flagged = is_flagged(self.bundle.model("SafetyChecker"), picture)
+            self._tidy()
         if flagged:
             picture = Image.new("RGB", picture.size)
-        if self._reduce_memory:
-            self.bundle.release()
-        picture.info.update(
-            {
-                "prompt": prompt,
-                "negative_prompt": request.negative_prompt,
-                "seed": str(request.seed),
-                "steps": str(request.steps),
-                "guidance_scale": str(request.guidance_scale),
-                "scheduler": request.scheduler,
-                "bundle": self.bundle.digest,
-                "flagged": str(flagged).lower(),
-            }
-        )
+        picture.info.update(self._story(prompt, request, index, flagged))
         return picture
 
-    def _is_flagged(self, picture: Image.Image) -> bool:
-        checker = self.bundle.model("SafetyChecker")
-        specs = {spec.name: spec for spec in checker.inputs}
-        _, height, width, _ = specs["images"].shape
-        unit = pictures.to_unit(picture, height, width)
-        outputs = checker.predict(
-            {
-                "clip_input": pictures.to_clip(picture, specs["clip_input"].shape[-1]),
-                "images": np.ascontiguousarray(unit.transpose(0, 2, 3, 1)),
-                "adjustment": np.zeros(specs["adjustment"].shape, np.float32),
-            }
-        )
-        return bool(np.ravel(outputs["has_nsfw_concepts"])[0] > 0.5)
+    def _tidy(self) -> None:
+        if self._reduce_memory:
+            self.bundle.release()
+
+    def _story(self, prompt: str, request: Request, index: int, flagged: bool) -> dict[str, str]:
+        """How a picture came to be, as its metadata tell."""
+        story = {
+            "prompt": prompt,
+            "negative_prompt": request.negative_prompt,
+            "seed": str(request.seed),
+            "steps": str(request.steps),
+            "guidance_scale": f"{request.guidance_scale:g}",
+            "scheduler": scheduler_name(request.scheduler, self.bundle.scheduler_configuration),
+            "generator": request.generator,
+            "bundle": self.bundle.digest,
+            "precision": self.bundle.precision,
+            "flagged": str(flagged).lower(),
+        }
+        if request.image_count > 1:
+            story["index"] = str(index)
+        if request.image is not None:
+            story["strength"] = f"{request.strength:g}"
+        if request.controlnet_images:
+            story["controlnets"] = ", ".join(request.controlnet_images)
+            story["controlnet_scale"] = f"{request.controlnet_scale:g}"
+        return story
 
 
-def _time_ids(values: int, height: int, width: int) -> NDArray[np.float32]:
-    """SDXL's micro-conditioning (Podell et al., 2023, 2.2): sizes and crop, or sizes, crop and aesthetic score."""
-    if values == 6:
-        row = [height, width, 0, 0, height, width]
-        return np.array([row, row], np.float32)
-    if values == 5:
-        return np.array([[height, width, 0, 0, score] for score in (2.5, 6.0)], np.float32)
-    raise PipelineError(f"time_ids has {values} values; SDXL's UNet takes 6, its refiner's 5")
+def _after(pictures_done: int, pictures_in_all: int, on_step: Step | None) -> Step | None:
+    """A report that counts the steps of all pictures, for one of them."""
+    if on_step is None:
+        return None
+    return lambda done, steps: on_step(pictures_done * steps + done, pictures_in_all * steps)
 
 
-def _takes_generator(scheduler: Any) -> bool:
-    import inspect
-
-    return "generator" in inspect.signature(scheduler.step).parameters
+def _only(outputs: dict[str, Floats]) -> Floats:
+    (values,) = outputs.values()
+    return values

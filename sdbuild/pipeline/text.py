@@ -1,24 +1,30 @@
-"""From a prompt to the text states that the UNet attends to, with the bundle's own vocabulary."""
+"""From prompts to the text states that the UNet attends to, with the bundle's own vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbuild.bundle.layout import MERGES, VOCABULARY
+from sdbuild.bundle.tokenizer import END, START
 from sdbuild.pipeline.errors import PipelineError
 
+if TYPE_CHECKING:
+    from sdbuild.pipeline.bundle import OpenBundle
+
 Floats = NDArray[np.float32]
-Predict = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, Floats]]
+Warn = Callable[[str], None]
+"""Called with a sentence when something was cut or ignored."""
 
 
 @dataclass(frozen=True)
 class TextStates:
-    """What text encoders say of one prompt.
+    """What text encoders say of one text.
 
     Attributes:
         hidden: (1, tokens, width).
@@ -28,65 +34,76 @@ class TextStates:
     hidden: Floats
     pooled: Floats | None
 
+    def zeros(self) -> TextStates:
+        """Zeros in the place of every state."""
+        return TextStates(np.zeros_like(self.hidden), None if self.pooled is None else np.zeros_like(self.pooled))
+
 
 class Tokenizer:
     """CLIP's byte-pair encoding over the bundle's `vocab.json` and `merges.txt`."""
 
     def __init__(self, resources: Path) -> None:
-        missing = [name for name in ("vocab.json", "merges.txt") if not (resources / name).is_file()]
+        missing = [name for name in (VOCABULARY, MERGES) if not (resources / name).is_file()]
         if missing:
-            raise PipelineError(f"{resources}: {' and '.join(missing)} missing; build the bundle again")
+            raise PipelineError(
+                f"{resources} lacks {' and '.join(missing)}; the recipe needs text_encoder among its components"
+            )
         from transformers import CLIPTokenizer
 
-        self._tokenizer = CLIPTokenizer(vocab=str(resources / "vocab.json"), merges=str(resources / "merges.txt"))
+        self._tokenizer = CLIPTokenizer(vocab=str(resources / VOCABULARY), merges=str(resources / MERGES))
 
-    def ids(self, prompt: str, length: int, padding: str) -> tuple[NDArray[np.int32], str]:
-        """Token ids, (1, length), and the end of the prompt that did not fit.
+    def ids(self, text: str, length: int, padding: str) -> tuple[NDArray[np.int32], str]:
+        """Token ids, (1, length), and the end of the text that did not fit.
 
         Args:
-            prompt: any text.
+            text: any text.
             length: tokens of the text encoder, start and end of text included.
-            padding: the token that fills the rest; `<|endoftext|>`, or `!` for OpenCLIP's encoders.
+            padding: the token that fills the rest, such as `<|endoftext|>`, or `!` for OpenCLIP's encoders.
         """
-        words: list[int] = self._tokenizer(prompt, add_special_tokens=False).input_ids
+        words: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         kept, lost = words[: length - 2], words[length - 2 :]
-        start, end, fill = (
-            self._tokenizer.convert_tokens_to_ids(token) for token in ("<|startoftext|>", "<|endoftext|>", padding)
-        )
+        start, end, fill = (self._tokenizer.convert_tokens_to_ids(token) for token in (START, END, padding))
         row = [start, *kept, end]
         row += [fill] * (length - len(row))
         return np.array([row], np.int32), str(self._tokenizer.decode(lost)) if lost else ""
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """One text encoder of a bundle.
+def encode(
+    bundle: OpenBundle, texts: Sequence[str], *, reduce_memory: bool = False, on_warning: Warn | None = None
+) -> dict[str, TextStates]:
+    """The states of each text by all of a bundle's encoders, each of which is loaded once.
 
-    Attributes:
-        predict: runs the model.
-        length: tokens that it takes.
-        padding: the token that fills its input.
+    Raises:
+        PipelineError: the bundle has no text encoder or no vocabulary.
     """
+    encoders = list(bundle.text_encoders())
+    tokenizer = Tokenizer(bundle.resources)
+    states: dict[str, list[TextStates]] = {text: [] for text in texts}
+    cut: dict[str, str] = {}
+    for name, padding in encoders:
+        model = bundle.model(name)
+        feature = model.inputs[0]
+        length = feature.shape[1]
+        for text, found in states.items():
+            ids, lost = tokenizer.ids(text, length, padding)
+            found.append(_states(name, model.predict({feature.name: ids})))
+            if lost:
+                cut[text] = f"{name} takes {length} tokens; this end of the text was left out: {lost!r}"
+        if reduce_memory:
+            bundle.release(name)
+    for warning in cut.values():
+        if on_warning:
+            on_warning(warning)
+    return {text: _side_by_side(found) for text, found in states.items()}
 
-    predict: Predict
-    length: int
-    padding: str
 
-    def encode(self, tokenizer: Tokenizer, prompt: str) -> tuple[TextStates, str]:
-        """The states of a prompt, and the part of the prompt that did not fit."""
-        ids, lost = tokenizer.ids(prompt, self.length, self.padding)
-        outputs = self.predict({"input_ids": ids})
-        hidden = outputs.get("hidden_embeds", outputs.get("last_hidden_state"))
-        if hidden is None:
-            raise PipelineError(f"a text encoder gives {', '.join(outputs)}, but no hidden_embeds or last_hidden_state")
-        return TextStates(hidden, outputs.get("pooled_outputs")), lost
+def _states(name: str, outputs: Mapping[str, NDArray[Any]]) -> TextStates:
+    hidden = outputs.get("hidden_embeds", outputs.get("last_hidden_state"))
+    if hidden is None:
+        raise PipelineError(f"{name} gives {', '.join(outputs)}, but no hidden_embeds or last_hidden_state")
+    return TextStates(hidden, outputs.get("pooled_outputs"))
 
 
-def join(states: list[TextStates]) -> TextStates:
-    """The states of several encoders side by side, as SDXL's UNet wants them; the last encoder's pooled output."""
+def _side_by_side(states: list[TextStates]) -> TextStates:
+    """The states of several encoders as SDXL's UNet wants them, with the last encoder's pooled output."""
     return TextStates(np.concatenate([state.hidden for state in states], axis=2), states[-1].pooled)
-
-
-def channels_first(hidden: Floats) -> Floats:
-    """(batch, tokens, width) → (batch, width, 1, tokens), the layout of the UNet's input."""
-    return np.ascontiguousarray(hidden.transpose(0, 2, 1)[:, :, None, :])

@@ -1,0 +1,100 @@
+"""What steers the UNet at every step: text states, SDXL's sizes, ControlNets' pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdbuild.pipeline.bundle import OpenBundle
+from sdbuild.pipeline.errors import PipelineError
+from sdbuild.pipeline.text import TextStates
+
+Floats = NDArray[np.float32]
+
+_AESTHETIC_SCORES = 2.5, 6.0
+"""Of the unconditional and the conditional row for SDXL's refiner; diffusers and the Swift package give the same."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What steers the UNet; arrays hold the unconditional and the conditional row.
+
+    Attributes:
+        hidden: (2, width, 1, tokens).
+        extras: further inputs of the UNet with two rows each, such as SDXL's `text_embeds` and `time_ids`.
+        pictures: for each ControlNet its picture, (1, 3, height, width) in 0–1.
+    """
+
+    hidden: Floats
+    extras: Mapping[str, Floats]
+    pictures: tuple[Floats, ...] = ()
+
+    def rows(self, chosen: slice) -> Condition:
+        """The same condition with some of its rows."""
+        return Condition(self.hidden[chosen], {name: rows[chosen] for name, rows in self.extras.items()}, self.pictures)
+
+
+def make_condition(
+    bundle: OpenBundle,
+    unconditional: TextStates,
+    conditional: TextStates,
+    pictures: tuple[Floats, ...],
+    guidance_scale: float,
+) -> Condition:
+    """The condition that a bundle's UNet asks for.
+
+    Raises:
+        PipelineError: the text encoders do not give what the UNet takes.
+    """
+    states = (unconditional, conditional)
+    inputs = bundle.unet_inputs()
+    hidden = _channels_first(np.concatenate([state.hidden for state in states]))
+    expected = inputs["encoder_hidden_states"].shape[1:]
+    if hidden.shape[1:] != expected:
+        raise PipelineError(
+            f"the text encoders give states of width {hidden.shape[1]} for {hidden.shape[3]} tokens, the UNet takes "
+            f"{expected[0]} for {expected[2]}; all of the checkpoint's text encoders must be among the recipe's "
+            "components"
+        )
+    extras: dict[str, Floats] = {}
+    if "text_embeds" in inputs:
+        pooled = [state.pooled for state in states if state.pooled is not None]
+        if len(pooled) != 2:
+            raise PipelineError(
+                "the UNet takes text_embeds, but the bundle's last text encoder gives no pooled_outputs"
+            )
+        extras["text_embeds"] = np.concatenate(pooled)
+    if "time_ids" in inputs:
+        extras["time_ids"] = time_ids(inputs["time_ids"].shape[-1], *bundle.image_size)
+    if "timestep_cond" in inputs:
+        row = guidance_embedding(guidance_scale - 1, inputs["timestep_cond"].shape[-1])
+        extras["timestep_cond"] = np.concatenate([row, row])
+    return Condition(hidden, extras, pictures)
+
+
+def time_ids(values: int, height: int, width: int) -> Floats:
+    """SDXL's micro-conditioning (Podell et al., 2023, 2.2): original size, crop, and target size or aesthetic score."""
+    if values == 6:
+        row = [height, width, 0, 0, height, width]
+        return np.array([row, row], np.float32)
+    if values == 5:
+        return np.array([[height, width, 0, 0, score] for score in _AESTHETIC_SCORES], np.float32)
+    raise PipelineError(f"time_ids has {values} values; SDXL's UNet takes 6, its refiner's 5")
+
+
+def guidance_embedding(strength: float, width: int) -> Floats:
+    """A guidance scale less one as sines and cosines, (1, width), for latent consistency models (Luo et al., 2023)."""
+    half = width // 2
+    frequencies = np.exp(-np.log(10000.0) * np.arange(half) / (half - 1))
+    phases = 1000 * strength * frequencies
+    row = np.concatenate([np.sin(phases), np.cos(phases), np.zeros(width % 2)])
+    values: Floats = row[None].astype(np.float32)
+    return values
+
+
+def _channels_first(hidden: Floats) -> Floats:
+    """(batch, tokens, width) → (batch, width, 1, tokens), the layout of the UNet's input."""
+    return np.ascontiguousarray(hidden.transpose(0, 2, 1)[:, :, None, :])

@@ -1,0 +1,119 @@
+"""What to draw, checked before any model is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from sdbuild.pipeline.errors import RequestError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+GENERATORS = ("numpy", "torch")
+"""The random numbers of the Swift package's two sources; the first is its default."""
+
+DEFAULT_SCHEDULER = "default"
+SCHEDULERS: Mapping[str, str] = {
+    "ddim": "DDIMScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "lcm": "LCMScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+}
+"""What may be asked for → the class of diffusers that does it; `default` is the checkpoint's own."""
+
+LARGEST_SEED = 2**32 - 1
+"""Seeds are 32-bit numbers in the Swift package."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw of a prompt.
+
+    Attributes:
+        negative_prompt: what the picture should not show.
+        steps: denoising steps, at least 1.
+        guidance_scale: how strongly the prompt steers; 1 or less means no guidance.
+        seed: of all random numbers, 32 bits.
+        image_count: pictures of each prompt; they share one stream of random numbers, as in the Swift package.
+        scheduler: `default`, the checkpoint's own, or a key of `SCHEDULERS`.
+        generator: `numpy`, the Swift package's default, or `torch`.
+        image: a picture to start from.
+        strength: how much of `image` is drawn anew, above 0 and at most 1.
+        controlnet_images: ControlNet's name in the bundle → the picture that it follows, black to white.
+        controlnet_scale: how strongly ControlNets steer.
+        safety: whether the bundle's safety checker, if it has one, blackens what it flags.
+        force_zeros_for_empty_prompt: steer away from zeros instead of the encoded empty prompt when there is no
+            negative prompt. Diffusers does so for SDXL where `bundle.json` says it; the Swift package never does.
+    """
+
+    negative_prompt: str = ""
+    steps: int = 25
+    guidance_scale: float = 7.5
+    seed: int = 0
+    image_count: int = 1
+    scheduler: str = DEFAULT_SCHEDULER
+    generator: str = GENERATORS[0]
+    image: Image.Image | None = None
+    strength: float = 0.75
+    controlnet_images: Mapping[str, Image.Image] = field(default_factory=dict)
+    controlnet_scale: float = 1.0
+    safety: bool = True
+    force_zeros_for_empty_prompt: bool = False
+
+    def __post_init__(self) -> None:
+        self._refuse(self.steps < 1, f"steps={self.steps}: at least one step is needed")
+        self._refuse(self.image_count < 1, f"image_count={self.image_count}: at least one picture is needed")
+        self._refuse(
+            not 0 < self.strength <= 1,
+            f"strength={self.strength}: strength is above 0 (keep the picture) and at most 1 (keep next to nothing)",
+        )
+        for name in ("guidance_scale", "controlnet_scale"):
+            value = getattr(self, name)
+            self._refuse(not math.isfinite(value), f"{name}={value}: a number is needed")
+        self._refuse(
+            not 0 <= self.seed <= LARGEST_SEED, f"seed={self.seed}: a seed is a whole number from 0 to {LARGEST_SEED}"
+        )
+        self._refuse(
+            self.generator not in GENERATORS,
+            f"generator={self.generator}: write numpy (the Swift package's default) or torch",
+        )
+        known = (DEFAULT_SCHEDULER, *SCHEDULERS)
+        self._refuse(
+            self.scheduler not in known,
+            f"scheduler={self.scheduler}: no such scheduler{_nearest(self.scheduler, known)}\n"
+            f"  write one of {', '.join(known)}",
+        )
+        self._refuse(
+            self.image is not None and int(self.steps * self.strength) < 1,
+            f"strength={self.strength} leaves none of {self.steps} steps; raise either",
+        )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Request:
+        """A request from named fields.
+
+        Raises:
+            RequestError: there is no such field, or a value makes no sense.
+        """
+        known = [entry.name for entry in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise RequestError(f"no option '{name}'{_nearest(name, known)}\n  it takes {', '.join(known)}")
+        return cls(**options)
+
+    @staticmethod
+    def _refuse(wrong: bool, message: str) -> None:
+        if wrong:
+            raise RequestError(message)
+
+
+def _nearest(word: str, words: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

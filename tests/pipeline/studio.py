@@ -1,0 +1,178 @@
+"""Real bundles of tiny checkpoints, built once a session through the planner with every stage in this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from sdbuild.models import tiny
+from sdbuild.plan.action import Action
+from sdbuild.plan.options import parse_options
+from sdbuild.plan.planner import make_plan
+from sdbuild.plan.session import Session
+from sdbuild.plan.status import Status
+from sdbuild.store import ActionResult, Store
+
+TARGET = "mac-studio-m2-ultra"
+FLOAT32 = "{text_encoder: float32, unet: float32, vae_decoder: float32, vae_encoder: float32, safety_checker: float32}"
+FLOAT32_XL = "{text_encoder: float32, text_encoder_2: float32, unet: float32, vae_decoder: float32}"
+
+# A latent that is higher than wide shows where rows and columns are exchanged.
+RECIPES = {
+    "sd": f"""
+        model: {{version: ../checkpoints/flagging}}
+        components: [text_encoder, unet, vae_decoder, vae_encoder, safety_checker]
+        precision: {FLOAT32}
+        """,
+    "sd-batch-1": """
+        extends: sd
+        components: [text_encoder, unet, vae_decoder]
+        precision: {vae_encoder: null, safety_checker: null}
+        unet: {batch: 1, chunks: 2}
+        """,
+    "sd-chunked": """
+        extends: sd
+        components: [text_encoder, unet, vae_decoder]
+        precision: {vae_encoder: null, safety_checker: null}
+        unet: {chunks: 2}
+        """,
+    "sd-controlled": """
+        extends: sd
+        components: [text_encoder, unet, vae_decoder]
+        precision: {controlnet: float32, vae_encoder: null, safety_checker: null}
+        unet: {chunks: 2}
+        controlnets: [{version: ../checkpoints/edges}, {version: "builtin:tiny-controlnet"}]
+        """,
+    "sd2": """
+        model: {version: "builtin:tiny-sd2"}
+        components: [text_encoder, unet, vae_decoder]
+        precision: {text_encoder: float32, unet: float32, vae_decoder: float32}
+        """,
+    "sdxl": f"""
+        model: {{version: "builtin:tiny-sdxl"}}
+        components: [text_encoder, text_encoder_2, unet, vae_decoder]
+        precision: {FLOAT32_XL}
+        """,
+}
+
+
+class InProcess:
+    """Runs stages here instead of in worker processes: importing torch once is enough."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def run(self, action: Action, status: Status) -> ActionResult:
+        assert status.document is not None
+        assert status.key is not None
+        module, _, function = action.stage.entry.partition(":")
+        out = self._store.scratch()
+        with TemporaryDirectory() as folder:
+            inputs = {}
+            for role, digest in status.document["inputs"].items():
+                inputs[role] = Path(folder, role)
+                self._store.materialise(digest, inputs[role], mode="input")
+            getattr(importlib.import_module(module), function)(inputs, dict(action.parameters), out, _silent)
+        tree = self._store.put_tree(out)
+        result = ActionResult(tree.digest, 1.0, 0, 0, "", "2026-01-01T00:00:00+00:00")
+        self._store.record(status.key, status.document, result, name=action.name)
+        return result
+
+    def read(self, action: Action) -> ActionResult:
+        tree = self._store.reference_tree(action.files)
+        return ActionResult(tree.digest, 1.0, 0, 0, "", "2026-01-01T00:00:00+00:00")
+
+
+def _silent(fraction: float, message: str) -> None:
+    pass
+
+
+@dataclass
+class Studio:
+    """A folder with recipes, checkpoints, a cache, and the bundles that tests have asked for."""
+
+    root: Path
+    recipes: Mapping[str, str] = field(default_factory=lambda: RECIPES)
+    _bundles: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "build"
+
+    @cached_property
+    def recipe_folder(self) -> Path:
+        folder = self.root / "recipes"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self.recipes.items():
+            shared = "" if "extends:" in text else "attention_implementation: ORIGINAL\nlatent: {height: 16, width: 8}\n"
+            body = textwrap.dedent(text).strip()
+            (folder / f"{name}.yaml").write_text(f"name: {name}\n{shared}{body}\ntargets: [{TARGET}]\n")
+        return folder
+
+    def bundle(self, name: str) -> Path:
+        """The bundle of a recipe, built when it is first asked for."""
+        if name not in self._bundles:
+            self._make_checkpoints()
+            session = self.session(name)
+            session.check_recipe()
+            for action in session.plan.graph:
+                if not session.is_current(action):
+                    failure = session.run(action)
+                    assert failure is None, failure
+            (self._bundles[name],) = session.outputs.values()
+        return self._bundles[name]
+
+    def session(self, name: str) -> Session:
+        variables = {"recipe": str(self.recipe_folder / f"{name}.yaml"), "out": str(self.out), "verify": "off"}
+        store = Store(self.cache)
+        return Session(make_plan(parse_options(variables)), store, InProcess(store))
+
+    def _make_checkpoints(self) -> None:
+        """The checkpoints that the recipes name by their folder."""
+        if not (self.root / "checkpoints/flagging").exists():
+            _make_flagging(self.checkpoint("tiny-sd"), self.root / "checkpoints/flagging")
+            _make_edges(self.checkpoint("tiny-controlnet"), self.root / "checkpoints/edges")
+
+    def checkpoint(self, name: str) -> Path:
+        """A generated checkpoint as diffusers reads it."""
+        folder = self.root / "checkpoints" / name
+        if not folder.exists():
+            tiny.generate(name, folder)
+        return folder
+
+
+def _make_flagging(source: Path, folder: Path) -> None:
+    """tiny-sd with a safety checker whose thresholds every picture is above."""
+    shutil.copytree(source, folder)
+    weights = folder / "safety_checker/model.safetensors"
+    tensors = load_file(weights)
+    for name in ("concept_embeds_weights", "special_care_embeds_weights"):
+        tensors[name] = np.full_like(tensors[name], -2.0)
+    save_file(tensors, weights, {"format": "pt"})
+
+
+def _make_edges(source: Path, folder: Path) -> None:
+    """A second ControlNet with other weights."""
+    shutil.copytree(source, folder)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    save_file({name: -0.5 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+
+
+def document(bundle: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((bundle / "bundle.json").read_bytes())
+    return content
