@@ -18,6 +18,7 @@ from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.commands import COMMANDS, command_line_variables
 from sdbuild.plan.doit_commands import DOIT_COMMANDS
 from sdbuild.plan.options import parse_options
+from sdbuild.plan.picture_commands import PICTURE_COMMANDS
 from sdbuild.plan.planner import make_plan
 from sdbuild.plan.session import Session
 from sdbuild.plan.status import Status
@@ -87,7 +88,7 @@ class Main(DoitMain):  # type: ignore[misc]
     """doit's program under our name, with our commands."""
 
     BIN_NAME = "sdbuild"
-    DOIT_CMDS = (Help, *DOIT_COMMANDS, *COMMANDS)
+    DOIT_CMDS = (Help, *DOIT_COMMANDS, *COMMANDS, *PICTURE_COMMANDS)
 
     def __init__(self) -> None:
         # A user's own pyproject.toml may configure doit for other things: it is not read.

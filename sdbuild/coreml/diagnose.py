@@ -131,6 +131,13 @@ def worst(signals: list[OperationSignal], count: int) -> list[OperationSignal]:
     return sorted(signals, key=lambda entry: (-entry.overflows, -entry.lost_db))[:count]
 
 
+def output_signals(package: Path, signals: list[OperationSignal]) -> dict[str, float]:
+    """What is left of the signal in each of a program's outputs, in dB."""
+    figures = {entry.name: entry.psnr_db for entry in signals}
+    names = [feature.name for feature in Package.open(package).spec.description.output]
+    return {name: figures[name] for name in names if name in figures}
+
+
 def _is_float(value: Tensor) -> bool:
     return value.is_floating_point()
 

@@ -1,0 +1,128 @@
+"""What a command needs built before it can start: looked up in the cache, else built by a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdbuild.plan.action import Action
+from sdbuild.plan.cache import cache_directory
+from sdbuild.plan.errors import PlanError, nearest
+from sdbuild.plan.options import BUILD_VARIABLES, Options, parse_options
+from sdbuild.plan.planner import Plan, load, make_plan
+from sdbuild.plan.status import Status, Statuses
+from sdbuild.store import Store
+
+
+class BuildFailedError(PlanError):
+    """A build that a command needed has failed; it has said why."""
+
+    def __init__(self, exit_status: int, what: str) -> None:
+        super().__init__(f"{what} could not be built; see above")
+        self.exit_status = exit_status
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A build for one target, as a command's variables ask for it.
+
+    Attributes:
+        variables: the variables of the build among the command's, the target always among them.
+        options: the same, checked.
+        target: the target; the recipe's first where none was named.
+    """
+
+    variables: Mapping[str, str]
+    options: Options
+    target: str
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str], command: str) -> "Wanted":
+        """The build that a command needs.
+
+        Raises:
+            RecipeError: the recipe or one of its targets cannot be used.
+            PlanError: a variable has no meaning.
+        """
+        chosen = {name: value for name, value in variables.items() if name in BUILD_VARIABLES}
+        options = parse_options(chosen, BUILD_VARIABLES, command)
+        if options.target is None:
+            _, targets = load(options)
+            chosen["target"] = next(iter(targets))
+            if len(targets) > 1:
+                others = ", ".join(name for name in targets if name != chosen["target"])
+                print(f"target={chosen['target']}, the recipe's first; there are also {others}", file=sys.stderr)
+        return cls(chosen, parse_options(chosen, BUILD_VARIABLES, command), chosen["target"])
+
+    def changed(self, **changes: str) -> "Wanted":
+        """The same build with other variables."""
+        changed = {**self.variables, **changes}
+        return Wanted(changed, parse_options(changed), self.target)
+
+
+def bundle(wanted: Wanted) -> Path:
+    """The bundle's place, once it is up to date.
+
+    Where nothing was said about verification, a bundle that was built without is as good.
+
+    Raises:
+        BuildFailedError: it could not be built.
+    """
+    either = [wanted] if "verify" in wanted.variables else [wanted, wanted.changed(verify="off")]
+    for build in either:
+        plan = make_plan(build.options)
+        (name,) = plan.outputs
+        if _status(plan, plan.graph[name]).cached:
+            break
+    else:
+        _build(wanted, name)
+    return plan.outputs[name]
+
+
+def artifacts(wanted: Wanted, component: str, *stages: str) -> tuple[Action, ...]:
+    """The actions of some stages for a component, once their artifacts are in the cache.
+
+    Raises:
+        PlanError: the recipe has no such component.
+        BuildFailedError: one of them could not be built.
+    """
+    plan = make_plan(wanted.options)
+    actions = tuple(_find(plan, stage, component) for stage in stages)
+    missing = [action.name for action in actions if not _status(plan, action).cached]
+    if missing:
+        _build(wanted, *missing)
+    return actions
+
+
+def artifact(wanted: Wanted, action: Action, destination: Path) -> Path:
+    """An artifact of the cache as links in a folder."""
+    plan = make_plan(wanted.options)
+    digest = _status(plan, plan.graph[action.name]).digest
+    assert digest is not None
+    Store(cache_directory()).materialise(digest, destination, mode="input")
+    return destination
+
+
+def _status(plan: Plan, action: Action) -> Status:
+    return Statuses(plan.graph, Store(cache_directory(), read_only=True), plan.outputs)[action]
+
+
+def _find(plan: Plan, stage: str, component: str) -> Action:
+    found = {action.component: action for action in plan.graph if action.stage.name == stage}
+    named = {action.name.partition(":")[2].partition("@")[0]: action for action in found.values()}
+    if component not in named:
+        raise PlanError(
+            f"component={component}: the recipe '{plan.graph.recipe}' does not build it{nearest(component, named)}\n"
+            f"  it builds {', '.join(named)}"
+        )
+    return named[component]
+
+
+def _build(wanted: Wanted, *tasks: str) -> None:
+    """Run a build as the user would; what it prints goes to standard error, where it is in nobody's way."""
+    words = [f"{name}={value}" for name, value in wanted.variables.items()]
+    command = [sys.executable, "-m", "sdbuild.cli", *words, *tasks]
+    status = subprocess.run(command, stdout=sys.stderr.fileno(), check=False).returncode
+    if status:
+        raise BuildFailedError(status if status > 0 else 1, ", ".join(tasks))

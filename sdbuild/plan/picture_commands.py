@@ -1,0 +1,137 @@
+"""The commands that run models: `generate` draws with a bundle, `diagnose` shows where half precision costs signal."""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sdbuild.plan import built
+from sdbuild.plan.commands import OwnCommand
+from sdbuild.plan.draw_options import DRAW_VARIABLES, DrawOptions, named_controls, parse_draw_options
+from sdbuild.plan.errors import PlanError
+from sdbuild.plan.options import check_variables
+from sdbuild.plan.tables import write_table
+
+_DIAGNOSE_VARIABLES = ("recipe", "target", "component", "most", "sample", "source", "out")
+_MOST = 20
+
+
+class GenerateCommand(OwnCommand):
+    """Draw pictures with a bundle."""
+
+    name = "generate"
+    doc_purpose = "draw pictures with a recipe's bundle, on any machine; the bundle is built first if need be"
+    doc_usage = 'recipe=NAME prompt="…" [target=NAME] [negative_prompt="…"] [seed=N] [steps=N] [scheduler=NAME] …'
+    variables = DRAW_VARIABLES
+
+    def act(self, variables: Mapping[str, str]) -> int:
+        """Draw, and write each picture's path to standard output."""
+        options = parse_draw_options(variables, self.name)
+        place = built.bundle(built.Wanted.of(variables, self.name))
+        return draw(place, options)
+
+
+def draw(place: Path, options: DrawOptions) -> int:
+    """Draw with the bundle at `place`."""
+    from sdbuild.pipeline import Pipeline, pictures
+    from sdbuild.pipeline.progress import Bar
+
+    pipeline = Pipeline.from_bundle(place, **options.running)
+    request = replace(options.request, controlnet_images=named_controls(options.controls, pipeline.bundle.controlnets))
+    options.pictures.mkdir(parents=True, exist_ok=True)
+    taken: set[Path] = set()
+    with Bar(sys.stderr) as bar:
+        finished = pipeline.draw(options.prompts, request, on_step=bar.step, on_warning=bar.say)
+        for number, picture in enumerate(finished):
+            index = number % request.image_count if request.image_count > 1 else None
+            path = options.pictures / pictures.file_name(picture.info["prompt"], request.seed, index=index)
+            # Prompts that begin alike must not overwrite each other.
+            if path in taken:
+                path = options.pictures / pictures.file_name(picture.info["prompt"], request.seed, index=number)
+            taken.add(path)
+            story = {key: value for key, value in picture.info.items() if isinstance(key, str)}
+            pictures.save(picture, path, story)
+            if picture.info["flagged"] == "true":
+                bar.say(
+                    f"{path}: the safety checker flagged this picture, it is black; safety=off draws it all the same"
+                )
+            print(path, flush=True)
+    return 0
+
+
+class DiagnoseCommand(OwnCommand):
+    """Show where half precision costs signal."""
+
+    name = "diagnose"
+    doc_purpose = "walk a converted component in float32 and float16, and show the operations that lose most signal"
+    doc_usage = "recipe=NAME component=unet [target=NAME] [most=20] [sample=N]"
+    variables = _DIAGNOSE_VARIABLES
+
+    def act(self, variables: Mapping[str, str]) -> int:
+        """Write the table of operations."""
+        check_variables(variables, self.variables, self.name)
+        if "component" not in variables:
+            raise PlanError("diagnose: say which component, such as component=unet")
+        most = _count(variables, "most", _MOST)
+        # The inputs are those of verification, so that it shows here what failed there.
+        wanted = built.Wanted.of(variables, self.name).changed(verify="on")
+        convert, reference = built.artifacts(wanted, variables["component"], "convert", "reference")
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            package = built.artifact(wanted, convert, folder / "package")
+            samples = built.artifact(wanted, reference, folder / "reference") / "samples.safetensors"
+            _diagnose(package, samples, most, variables)
+        return 0
+
+
+def _diagnose(artifact: Path, samples: Path, most: int, variables: Mapping[str, str]) -> None:
+    from sdbuild.coreml.diagnose import output_signals, walk, worst
+
+    (package,) = artifact.glob("*.mlpackage")
+    inputs = _sample(samples, variables)
+    modules = json.loads((artifact / "modules.json").read_text(encoding="utf-8"))
+    found = walk(package, inputs, modules)
+    rows = [
+        (
+            entry.module or "-",
+            entry.operation,
+            f"{entry.psnr_db:.1f}",
+            f"{entry.lost_db:.1f}",
+            f"{entry.largest:.4g}",
+            str(entry.overflows),
+            entry.name,
+        )
+        for entry in worst(found, most)
+    ]
+    write_table(("module", "operation", "dB", "dB lost", "largest", "overflows", "result"), rows)
+    outputs = ", ".join(f"{name} {figure:.1f} dB" for name, figure in output_signals(package, found).items())
+    print(f"{len(found)} results, {sum(entry.overflows > 0 for entry in found)} of them overflow; {outputs}")
+    if not any(entry.lost_db for entry in found):
+        print("nothing is lost: the package is float32 throughout", file=sys.stderr)
+
+
+def _sample(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """One set of inputs; the last, at the end of the schedule's time steps, where half precision costs most."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        count = int(file.metadata()["samples"])
+        number = _count(variables, "sample", count)
+        if number > count:
+            raise PlanError(f"sample={number}: there are {count}")
+        prefix = f"{number - 1}/input/"
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+
+
+def _count(variables: Mapping[str, str], name: str, default: int) -> int:
+    text = variables.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise PlanError(f"{name}={text}: a whole number from 1 is needed")
+    return int(text)
+
+
+PICTURE_COMMANDS = (GenerateCommand, DiagnoseCommand)
