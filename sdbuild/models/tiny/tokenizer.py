@@ -45,7 +45,7 @@ def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def merges(count: int) -> list[tuple[str, str]]:
-    """Learn up to `count` merges: the most frequent pair first, of equally frequent ones the first by its characters."""
+    """Learn up to `count` merges: the most frequent pair first, of equals the first by its characters."""
     words = Counter((*word[:-1], word[-1] + WORD_END) for word in _TEXT.replace(",", " ,").split())
     learned: list[tuple[str, str]] = []
     while len(learned) < count:
