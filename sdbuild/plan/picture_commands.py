@@ -1,6 +1,7 @@
 """The commands that run models: `generate` draws with a bundle, `diagnose` shows where half precision costs signal."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ class GenerateCommand(OwnCommand):
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Draw, and write each picture's path to standard output."""
+        _hush()
         options = parse_draw_options(variables, self.name)
         place = built.bundle(built.Wanted.of(variables, self.name))
         return draw(place, options)
@@ -73,6 +75,7 @@ class DiagnoseCommand(OwnCommand):
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the table of operations."""
+        _hush()
         check_variables(variables, self.variables, self.name)
         if "component" not in variables:
             raise PlanError("diagnose: say which component, such as component=unet")
@@ -125,6 +128,11 @@ def _sample(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
             raise PlanError(f"sample={number}: there are {count}")
         prefix = f"{number - 1}/input/"
         return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+
+
+def _hush() -> None:
+    """Keep coremltools from telling that this is no Mac, line by line, when it is loaded."""
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
 
 
 def _count(variables: Mapping[str, str], name: str, default: int) -> int:

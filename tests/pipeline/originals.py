@@ -64,7 +64,9 @@ def edges() -> Image.Image:
 def likeness(pictures: Sequence[Image.Image], others: Sequence[Image.Image]) -> float:
     """The worst PSNR of two series of pictures, in dB of the full range of a channel."""
     assert len(pictures) == len(others)
-    return min(_psnr(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(pictures, others, strict=True))
+    return min(
+        _psnr(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(pictures, others, strict=True)
+    )
 
 
 def _psnr(values: NDArray[np.float64], others: NDArray[np.float64]) -> float:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from sdbuild.models import tiny
-from sdbuild.plan.action import Action
+from sdbuild.plan.action import Action, closure
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
 from sdbuild.plan.session import Session
@@ -54,8 +52,12 @@ RECIPES = {
         unet: {chunks: 2}
         controlnets: [{version: ../checkpoints/edges}, {version: "builtin:tiny-controlnet"}]
         """,
+    "sd-half": """
+        extends: sd
+        precision: {text_encoder: float16}
+        """,
     "sd2": """
-        model: {version: "builtin:tiny-sd2"}
+        model: {version: ../checkpoints/sd2}
         components: [text_encoder, unet, vae_decoder]
         precision: {text_encoder: float32, unet: float32, vae_decoder: float32}
         """,
@@ -94,6 +96,13 @@ class InProcess:
         return ActionResult(tree.digest, 1.0, 0, 0, "", "2026-01-01T00:00:00+00:00")
 
 
+def _run(session: Session, actions: Iterable[Action]) -> None:
+    for action in actions:
+        if not session.is_current(action):
+            failure = session.run(action)
+            assert failure is None, failure
+
+
 def _silent(fraction: float, message: str) -> None:
     pass
 
@@ -119,7 +128,9 @@ class Studio:
         folder = self.root / "recipes"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.recipes.items():
-            shared = "" if "extends:" in text else "attention_implementation: ORIGINAL\nlatent: {height: 16, width: 8}\n"
+            shared = (
+                "" if "extends:" in text else "attention_implementation: ORIGINAL\nlatent: {height: 16, width: 8}\n"
+            )
             body = textwrap.dedent(text).strip()
             (folder / f"{name}.yaml").write_text(f"name: {name}\n{shared}{body}\ntargets: [{TARGET}]\n")
         return folder
@@ -127,25 +138,37 @@ class Studio:
     def bundle(self, name: str) -> Path:
         """The bundle of a recipe, built when it is first asked for."""
         if name not in self._bundles:
-            self._make_checkpoints()
-            session = self.session(name)
-            session.check_recipe()
-            for action in session.plan.graph:
-                if not session.is_current(action):
-                    failure = session.run(action)
-                    assert failure is None, failure
+            session = self._session(name, "off")
+            _run(session, session.plan.graph)
             (self._bundles[name],) = session.outputs.values()
         return self._bundles[name]
 
-    def session(self, name: str) -> Session:
-        variables = {"recipe": str(self.recipe_folder / f"{name}.yaml"), "out": str(self.out), "verify": "off"}
+    def make(self, name: str, *tasks: str) -> None:
+        """Run tasks of a recipe, as far as they are not in the cache."""
+        session = self._session(name, "on")
+        for task in tasks:
+            action = session.plan.graph[task]
+            _run(session, (*closure(action), action))
+
+    def words(self, name: str) -> tuple[str, str]:
+        """The recipe and its place as a command line has them."""
+        return f"recipe={self.recipe_folder / name}.yaml", f"out={self.out}"
+
+    def _session(self, name: str, verify: str) -> Session:
+        self._make_checkpoints()
+        variables = dict(word.split("=", 1) for word in self.words(name))
         store = Store(self.cache)
-        return Session(make_plan(parse_options(variables)), store, InProcess(store))
+        session = Session(make_plan(parse_options({**variables, "verify": verify})), store, InProcess(store))
+        session.check_recipe()
+        return session
 
     def _make_checkpoints(self) -> None:
         """The checkpoints that the recipes name by their folder."""
         if not (self.root / "checkpoints/flagging").exists():
             _make_flagging(self.checkpoint("tiny-sd"), self.root / "checkpoints/flagging")
+            # With the VAE of tiny-sd, which is then converted once for both.
+            shutil.copytree(self.checkpoint("tiny-sd2"), self.root / "checkpoints/sd2")
+            shutil.copytree(self.checkpoint("tiny-sd") / "vae", self.root / "checkpoints/sd2/vae", dirs_exist_ok=True)
             _make_edges(self.checkpoint("tiny-controlnet"), self.root / "checkpoints/edges")
 
     def checkpoint(self, name: str) -> Path:
@@ -171,8 +194,3 @@ def _make_edges(source: Path, folder: Path) -> None:
     shutil.copytree(source, folder)
     weights = folder / "diffusion_pytorch_model.safetensors"
     save_file({name: -0.5 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
-
-
-def document(bundle: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((bundle / "bundle.json").read_bytes())
-    return content

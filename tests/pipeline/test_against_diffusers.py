@@ -105,9 +105,7 @@ def test_batch_and_chunks_with_and_without_guidance(studio: Studio, recipe: str,
     pictures = ours(PROMPT, steps=3, seed=2, guidance_scale=guidance_scale, generator="torch", safety=False)
     theirs = original("StableDiffusionPipeline", studio.checkpoint("tiny-sd"))
     generator = torch.Generator().manual_seed(2)
-    expected = theirs(
-        PROMPT, num_inference_steps=3, guidance_scale=guidance_scale, generator=generator, **SIZE
-    ).images
+    expected = theirs(PROMPT, num_inference_steps=3, guidance_scale=guidance_scale, generator=generator, **SIZE).images
     assert likeness(pictures, expected) >= ALIKE_DB
 
 
@@ -115,7 +113,7 @@ def test_batch_and_chunks_with_and_without_guidance(studio: Studio, recipe: str,
 def test_v_prediction(studio: Studio, scheduler: str) -> None:
     ours = Pipeline.from_bundle(studio.bundle("sd2"))
     pictures = ours(PROMPT, steps=4, seed=3, scheduler=scheduler, generator="torch")
-    theirs = original("StableDiffusionPipeline", studio.checkpoint("tiny-sd2"), scheduler)
+    theirs = original("StableDiffusionPipeline", studio.root / "checkpoints/sd2", scheduler)
     assert theirs.scheduler.config.prediction_type == "v_prediction"
     generator = torch.Generator().manual_seed(3)
     expected = theirs(PROMPT, num_inference_steps=4, generator=generator, **SIZE).images
