@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,9 @@ def weights_of(package: Package) -> bytes:
     return b"" if package.weights is None else package.weights.path.read_bytes()
 
 
-def values_of(package: Package, visit: Callable[[str, str, Any], None]) -> None:
-    """Call `visit` with the type and name of every operation's output and the message of the operation."""
+def operations_of(package: Package) -> Iterator[tuple[str, str, Any]]:
+    """The type, the name and the message of every output's operation."""
     for block in package.spec.mlProgram.functions["main"].block_specializations.values():
         for operation in block.operations:
             for output in operation.outputs:
-                visit(operation.type, output.name, operation)
+                yield operation.type, output.name, operation

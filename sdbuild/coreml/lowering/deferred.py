@@ -1,9 +1,9 @@
 """Constants without values: what coremltools sees in place of a weight.
 
-A `DeferredArray` is a `numpy.ndarray` of the right shape and type whose elements all lie on one NaN, so it takes no memory
-however large it is. Operations that only move or rescale elements return another deferred array with one more step in its
-expression. Every other operation gets the real values, read for that moment from the checkpoint, and the place that asked
-is recorded, so that nothing can go wrong silently and everything that wants values can be named.
+A `DeferredArray` is a `numpy.ndarray` of the right shape and type whose elements all lie on one NaN, so it takes no
+memory however large it is. Operations that only move or rescale elements return another deferred array with one more
+step in its expression. Every other operation gets the real values, read for that moment from the checkpoint, and the
+place that asked is recorded, so that nothing can go wrong silently and everything that wants values can be named.
 """
 
 from __future__ import annotations
@@ -84,12 +84,14 @@ class DeferredArray(np.ndarray[Any, Any]):
         """The real values, recorded as a reading."""
         readings.append(Reading(self.source.weight.name, self.size, _place()))
         values = self.source.evaluate()
-        assert values.shape == self.shape and values.dtype == self.dtype, (values.shape, self.shape)
+        assert values.shape == self.shape, (values.shape, self.shape)
+        assert values.dtype == self.dtype, (values.dtype, self.dtype)
         return values
 
     # Steps that move elements.
 
     def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Any:  # type: ignore[override]
+        """The elements in row-major order in another shape."""
         if order != "C":
             return self.values().reshape(*shape, order=order)  # type: ignore[call-overload]
         target = tuple(int(size) for size in (shape[0] if len(shape) == 1 and np.iterable(shape[0]) else shape))
@@ -101,22 +103,25 @@ class DeferredArray(np.ndarray[Any, Any]):
         return self._build(target, self.dtype.name, self.source.then(Reshape(target)))
 
     def transpose(self, *axes: Any) -> Any:
+        """The dimensions in another order."""
         order = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes
-        order = tuple(range(self.ndim))[::-1] if order is None or len(order) == 0 else order
-        order = tuple(int(axis) % self.ndim for axis in order)
+        order = tuple(int(axis) % self.ndim for axis in order or range(self.ndim)[::-1])
         shape = tuple(self.shape[axis] for axis in order)
         return self._build(shape, self.dtype.name, self.source.then(Transpose(order)))
 
     @property
     def T(self) -> Any:  # noqa: N802
+        """The dimensions reversed."""
         return self.transpose()
 
     def swapaxes(self, first: Any, second: Any) -> Any:
+        """Two dimensions exchanged."""
         order = list(range(self.ndim))
         order[first], order[second] = order[second], order[first]
         return self.transpose(order)
 
     def squeeze(self, axis: Any = None) -> Any:
+        """Without dimensions of size 1."""
         if axis is None:
             drop = [position for position, size in enumerate(self.shape) if size == 1]
         else:
@@ -124,11 +129,13 @@ class DeferredArray(np.ndarray[Any, Any]):
         return self.reshape([size for position, size in enumerate(self.shape) if position not in drop])
 
     def ravel(self, order: Any = "C") -> Any:
+        """One dimension."""
         return self.reshape(-1) if order == "C" else self.values().ravel(order)
 
     flatten = ravel
 
-    def astype(self, dtype: Any, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+    def astype(self, dtype: Any, *arguments: Any, **options: Any) -> Any:
+        """Another float type; to any other type, real values."""
         name = np.dtype(dtype).name
         if name == self.dtype.name:
             return self
@@ -137,6 +144,7 @@ class DeferredArray(np.ndarray[Any, Any]):
         return self._build(self.shape, name, self.source.then(Cast(name)))
 
     def copy(self, order: Any = "C") -> Any:
+        """Itself: a deferred array never changes."""
         return self
 
     def __copy__(self) -> Self:
@@ -165,15 +173,15 @@ class DeferredArray(np.ndarray[Any, Any]):
             return moved(*arguments, **options)
         return function(*_materialised(arguments), **_materialised(options))
 
-    def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Any, **options: Any) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *operands: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
-            if function in (np.equal, np.not_equal) and _same(*operands):
-                return np.full((1,) * self.ndim, function(0, 0))  # as any() and all() see it
-            if function in (np.multiply, np.true_divide, np.add, np.subtract):
-                scaled = self._rescaled(function, operands)
+            if ufunc in (np.equal, np.not_equal) and _same(*operands):
+                return np.full((1,) * self.ndim, ufunc(0, 0))  # as any() and all() see it
+            if ufunc in (np.multiply, np.true_divide, np.add, np.subtract):
+                scaled = self._rescaled(ufunc, operands)
                 if scaled is not None:
                     return scaled
-        return getattr(function, method)(*_materialised(operands), **_materialised(options))
+        return getattr(ufunc, method)(*_materialised(operands), **_materialised(options))
 
     def _rescaled(self, function: np.ufunc, operands: tuple[Any, ...]) -> DeferredArray | None:
         shape = np.broadcast_shapes(*(np.shape(operand) for operand in operands))
@@ -198,11 +206,12 @@ def _with_values(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in (
-    "all any argmax argmin argpartition argsort byteswap choose clip compress cumprod cumsum diagonal dot dump dumps item "
-    "max mean min nonzero prod repeat round searchsorted std sum take tobytes tofile tolist trace var view "
-    "__array__ __bool__ __complex__ __contains__ __float__ __index__ __int__ __iter__ __reduce__ __reduce_ex__"
-).split():
+_READ_VALUES = """
+    all any argmax argmin argpartition argsort byteswap choose clip compress cumprod cumsum diagonal dot dump dumps item
+    max mean min nonzero prod repeat round searchsorted std sum take tobytes tofile tolist trace var view
+    __array__ __bool__ __complex__ __contains__ __float__ __index__ __int__ __iter__ __reduce__ __reduce_ex__
+"""
+for _name in _READ_VALUES.split():
     setattr(DeferredArray, _name, _with_values(_name))
 
 

@@ -1,7 +1,7 @@
 """What becomes of one checkpoint tensor: the steps between the stored values and the constant in the program.
 
-An expression holds no values. It is evaluated when values are wanted: piece by piece while the weight file is written, or
-at once for the few small tensors that a graph pass looks into.
+An expression holds no values. It is evaluated when values are wanted: piece by piece while the weight file is written,
+or at once for the few small tensors that a graph pass looks into.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PIECE = 1 << 20
 """Elements of a piece: small enough that range check and cast find it in the processor's cache."""
 
 _LARGEST_HALF = 65504.0
+_FEW = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Reshape:
     shape: tuple[int, ...]
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A view where the strides allow it."""
         return array.reshape(self.shape)
 
 
@@ -43,6 +45,7 @@ class Transpose:
     axes: tuple[int, ...]
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A view."""
         return array.transpose(self.axes)
 
 
@@ -53,7 +56,9 @@ class Index:
     key: tuple[int | tuple[int | None, int | None, int | None], ...]
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array[tuple(part if isinstance(part, int) else slice(*part) for part in self.key)]
+        """A view."""
+        part: NDArray[Any] = array[tuple(part if isinstance(part, int) else slice(*part) for part in self.key)]
+        return part
 
 
 @dataclass(frozen=True)
@@ -65,18 +70,30 @@ class Cast:
 
 @dataclass(frozen=True, eq=False)
 class Arithmetic:
-    """An elementwise operation with a second array, such as a scale that a pass folds into a convolution."""
+    """An elementwise operation with a second array, such as a scale that a pass folds into a convolution.
+
+    Attributes:
+        function: addition, subtraction, multiplication or division.
+        operands: the arguments; None stands for the value so far.
+    """
 
     function: np.ufunc
     operands: tuple[Any, ...]
-    """The arguments; None stands for the value so far."""
+
+    @property
+    def scalar(self) -> bool:
+        """Whether all elements meet the same number, so that their order does not matter."""
+        return all(operand is None or np.size(operand) == 1 for operand in self.operands)
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
-        arguments = [
-            array if operand is None else (operand.values() if hasattr(operand, "values") else operand)
-            for operand in self.operands
-        ]
-        return np.asarray(self.function(*arguments))
+        """The result, with the other arrays' values in memory."""
+        return np.asarray(self.function(*(self._argument(operand, array) for operand in self.operands)))
+
+    def _argument(self, operand: Any, array: NDArray[Any]) -> Any:
+        if operand is None:
+            return array
+        value = operand.values() if hasattr(operand, "values") else operand
+        return value.reshape(()) if isinstance(value, np.ndarray) and self.scalar else value
 
 
 Step = Reshape | Transpose | Index | Cast | Arithmetic
@@ -95,50 +112,60 @@ class Expression:
 
     def evaluate(self) -> NDArray[Any]:
         """All values, in memory of their own or as a view of the checkpoint's map."""
-        if self._rescaled:
-            array = self.weight.read()
-            for step in self.steps:
-                array = _cast(array, step.dtype, self.weight.name) if isinstance(step, Cast) else step.apply(array)
-            return array
-        array, casts = self._moved()
-        for dtype in casts:
-            array = _cast(array, dtype, self.weight.name)
+        if all(_commutes(step) for step in self.steps):
+            array, steps = self._moved()
+        else:
+            array, steps = self.weight.read(), list(self.steps)
+        for step in steps:
+            array = self._apply(step, array)
         return array
 
     def pieces(self) -> Iterator[NDArray[Any]]:
         """The values in row-major order, in contiguous pieces of a bounded size."""
-        array, casts = (self.evaluate(), []) if self._rescaled else self._moved()
+        if all(_commutes(step) for step in self.steps):
+            array, steps = self._moved()
+        else:
+            array, steps = self.evaluate(), []
+        widened_and_narrowed = array.dtype == np.float16 and steps == [Cast("float32"), Cast("float16")]
         for piece in _contiguous_pieces(array):
-            for dtype in casts:
-                piece = _cast(piece, dtype, self.weight.name)
+            if widened_and_narrowed:
+                _check_finite(piece, self.weight.name)
+                yield piece
+                continue
+            for step in steps:
+                piece = self._apply(step, piece)
             yield piece
 
-    @property
-    def _rescaled(self) -> bool:
-        return any(isinstance(step, Arithmetic) for step in self.steps)
+    def _apply(self, step: Step, array: NDArray[Any]) -> NDArray[Any]:
+        return _cast(array, step.dtype, self.weight.name) if isinstance(step, Cast) else step.apply(array)
 
-    def _moved(self) -> tuple[NDArray[Any], list[str]]:
-        """The stored elements in their final order, which mostly is a view of the checkpoint's map, and the casts to do.
+    def _moved(self) -> tuple[NDArray[Any], list[Step]]:
+        """The stored elements in their final order, mostly a view of the checkpoint's map, and what is left to do.
 
-        Casts are elementwise, so they commute with the steps that only move elements.
+        Casts and operations with one number treat all elements alike, so they may wait until all elements are in place.
         """
         array = self.weight.read()
-        moves = [step for step in self.steps if not isinstance(step, Cast)]
+        moves = [step for step in self.steps if isinstance(step, Reshape | Transpose | Index)]
         for step, following in zip_longest(moves, moves[1:]):
-            if isinstance(step, Reshape) and len(step.shape) == 1 and _is_head(following):
+            head = _head_length(following)
+            if isinstance(step, Reshape) and len(step.shape) == 1 and head is not None:
                 # Flattening a transposed view copies it; the few elements that the next step takes need no copy.
-                array = array.flat[: following.key[0][1]]  # type: ignore[union-attr,index]
+                array = array.flat[:head]
             else:
                 array = step.apply(array)
-        return array, [step.dtype for step in self.steps if isinstance(step, Cast)]
+        return array, [step for step in self.steps if not isinstance(step, Reshape | Transpose | Index)]
 
 
-def _is_head(step: object) -> bool:
-    """Whether a step takes the first elements of a one-dimensional array."""
-    if not isinstance(step, Index) or len(step.key) != 1:
-        return False
-    part = step.key[0]
-    return isinstance(part, tuple) and part[0] in (None, 0) and part[2] in (None, 1) and (part[1] or 0) > 0
+def _commutes(step: Step) -> bool:
+    return not isinstance(step, Arithmetic) or step.scalar
+
+
+def _head_length(step: Step | None) -> int | None:
+    """How many elements a step takes from the start of a one-dimensional array, if that is what it does."""
+    if not isinstance(step, Index) or len(step.key) != 1 or not isinstance(step.key[0], tuple):
+        return None
+    start, stop, stride = step.key[0]
+    return stop if start in (None, 0) and stride in (None, 1) and (stop or 0) > 0 else None
 
 
 def _contiguous_pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -152,24 +179,38 @@ def _contiguous_pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _cast(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
-    """Convert the element type with torch, whose conversions are vectorised.
+    """Convert the element type; what is more than a few elements with torch, whose conversions are vectorised.
 
     Raises:
         ConversionError: a value is outside the range of float16, or no number.
     """
     if array.dtype == dtype:
         return array
-    if array.size == 0 or array.dtype.kind not in "fiu" or dtype not in ("float16", "float32"):
+    if array.size < _FEW or array.dtype.kind not in "fiu" or dtype not in ("float16", "float32"):
+        if dtype == "float16":
+            _check_range(array.min(initial=0), array.max(initial=0), name)
         return array.astype(dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensor = torch.from_numpy(array)  # the checkpoint's map is read-only, and nothing here writes
     if dtype == "float16":
-        low, high = (float(value) for value in torch.aminmax(tensor))
-        if not (low >= -_LARGEST_HALF and high <= _LARGEST_HALF):
-            raise ConversionError(
-                f"{name}: values from {low:g} to {high:g} do not fit float16 (±65504); build this component with "
-                f"`precision: float32`, or use a checkpoint made for half precision"
-            )
+        low, high = torch.aminmax(tensor)
+        _check_range(low, high, name)
     result: NDArray[Any] = tensor.to(getattr(torch, dtype)).numpy()
     return result
+
+
+def _check_range(low: Any, high: Any, name: str) -> None:
+    low, high = float(low), float(high)
+    if not (low >= -_LARGEST_HALF and high <= _LARGEST_HALF):
+        raise ConversionError(
+            f"{name}: values from {low:g} to {high:g} do not fit float16 (±65504); build this component with "
+            f"`precision: float32`, or use a checkpoint made for half precision"
+        )
+
+
+def _check_finite(piece: NDArray[Any], name: str) -> None:
+    """Half values fit half precision unless all bits of an exponent are set: an infinity, or no number."""
+    if np.bitwise_and(piece.view(np.uint16), 0x7FFF).max(initial=0) >= 0x7C00:
+        wide = piece.astype(np.float32)
+        _check_range(wide.min(), wide.max(), name)

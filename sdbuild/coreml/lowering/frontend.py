@@ -71,8 +71,8 @@ def _dtype(spec: TensorSpec, half: bool) -> Any:
 
 @contextmanager
 def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iterator[None]:
-    """Replace, for the time of one conversion, the functions of coremltools that would read or build real constants."""
-    from coremltools.converters.mil import Builder as mb
+    """Replace, for the time of one conversion, the functions of coremltools that would read real constants."""
+    from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch.converter import TorchConverter
     from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 
@@ -96,7 +96,7 @@ def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iter
             )
         floating = value.dtype.is_floating_point
         constant = DeferredArray.of(weight) if floating else np.asarray(weight.read())
-        converter.context.add(mb.const(val=constant, name=name))
+        converter.context.add(Builder.const(val=constant, name=name))
 
     def fp16_overflow(op: Any) -> bool:
         """Leave weights out: their range is checked when they are written, where an overflow is an error."""

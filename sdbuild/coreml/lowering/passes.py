@@ -40,11 +40,13 @@ def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
 def without_needless_work() -> Iterator[None]:
     """Leave out, for the time of one conversion, what takes seconds and changes nothing.
 
-    - Compressed constants must not be folded, and whenever a pass leaves a block coremltools searches all operations for
-      them. There are none before palettization.
+    - Compressed constants must not be folded, and whenever a pass leaves a block coremltools searches all operations
+      for them. There are none before palettization.
     - Some passes print the whole program into log messages of a level that nobody sees.
+    - A progress bar is drawn into what mostly is a log file.
     - The description of a type is built anew, from the element type up, each time that a type is asked what it is.
     """
+    from coremltools.converters.mil.frontend.torch import ops
     from coremltools.converters.mil.mil import types
     from coremltools.converters.mil.mil.block import Block, Function
     from coremltools.converters.mil.mil.var import Var
@@ -53,6 +55,7 @@ def without_needless_work() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(replaced(Block, "_propagate_nonreplaceable_vars", lambda block: None))
         stack.enter_context(replaced(Var, "_set_nonreplaceable_vars_upstream", lambda var: None))
+        stack.enter_context(replaced(ops, "_tqdm", lambda nodes, **options: nodes))
         for kind in (Block, Function):
             stack.enter_context(replaced(kind, "__str__", lambda block: block.name))
         for module in (types.type_mapping, types.type_list, types.type_state, types.type_tensor):

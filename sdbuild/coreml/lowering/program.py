@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
@@ -65,7 +67,7 @@ def to_model(program: Any, weights: Path, deployment_target: str, written: Calla
                 _refuse_lost_values(var)
             return super().get_milproto_value(var)
 
-    with WeightFileWriter(weights) as writer:
+    with WeightFileWriter(weights) as writer, _one_thread():
         exporter = Exporter(prog=program, weights_dir=str(weights.parent), specification_version=version)
         message = exporter.export()
     return backend.CoreMLProtoExporter(
@@ -78,6 +80,17 @@ def to_model(program: Any, weights: Path, deployment_target: str, written: Calla
         convert_from="pytorch",
         specification_version=version,
     ).export(version)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Casting is as fast as memory on one thread, and threads that wait for each other are slow on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _write(writer: WeightFileWriter, array: Any) -> int:
