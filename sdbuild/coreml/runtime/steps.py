@@ -23,7 +23,7 @@ class Argument:
 
     Attributes:
         name: the input's name.
-        kind: ``tensor``, ``tensors`` or ``attribute``, as the kernel declares.
+        kind: ``tensor``, ``tensors``, ``attribute`` or ``attributes``, as the kernel declares.
         sources: one source, or one for each value of a tuple input.
     """
 
@@ -122,12 +122,13 @@ def _bind(step: Step) -> None:
     """Turn a step's arguments into fixed values and into functions of the environment."""
     for argument in step.arguments:
         sources = argument.sources
-        if argument.kind == "attribute":
+        if argument.kind in ("attribute", "attributes"):
+            several = argument.kind == "attributes"
             if all(isinstance(source, Constant) for source in sources):
                 values = [source.value() for source in sources if isinstance(source, Constant)]
-                step.static[argument.name] = values if len(values) > 1 else values[0]
+                step.static[argument.name] = values if several else values[0]
             else:
-                step.dynamic.append((argument.name, _attribute(sources)))
+                step.dynamic.append((argument.name, _attribute(sources, several)))
         elif argument.kind == "tensors":
             step.dynamic.append((argument.name, _tensors(sources)))
         elif step.kernel.stored and isinstance(sources[0], Constant):
@@ -148,9 +149,9 @@ def _tensors(sources: tuple[Source, ...]) -> Callable[[Environment], list[Tensor
     return lambda environment: [fetch(source, environment) for source in sources]
 
 
-def _attribute(sources: tuple[Source, ...]) -> Callable[[Environment], Any]:
+def _attribute(sources: tuple[Source, ...], several: bool) -> Callable[[Environment], Any]:
     def values(environment: Environment) -> Any:
         found = [fetch(source, environment).tolist() for source in sources]
-        return found if len(found) > 1 else found[0]
+        return found if several else found[0]
 
     return values

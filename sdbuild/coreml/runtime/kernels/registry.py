@@ -3,7 +3,7 @@
 A kernel is a plain function whose parameters carry the names of the operation's inputs in the MIL specification. Its
 type hints decide what it is handed: a parameter typed ``Tensor`` gets a tensor, ``list[Tensor]`` a tuple input, and
 every other one a Python value (an int, a float, a bool, a string, or lists of them), whether it comes from a constant
-or is computed. Defaults are the specification's.
+or is computed; ``tuple[int, ...]`` is a tuple input of such values. Defaults are the specification's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
-ParameterKind = Literal["tensor", "tensors", "attribute"]
+ParameterKind = Literal["tensor", "tensors", "attribute", "attributes"]
 Result = Tensor | tuple[Tensor, ...]
 
 
@@ -68,4 +68,4 @@ def _kind(hint: Any) -> ParameterKind:
         return "tensor"
     if any(get_origin(option) is list and get_args(option) == (Tensor,) for option in options):
         return "tensors"
-    return "attribute"
+    return "attributes" if any(get_origin(option) is tuple for option in options) else "attribute"

@@ -26,7 +26,7 @@ def reshape(x: Tensor, shape: list[int]) -> Tensor:
 
 @kernel("reshape_like", exact=True)
 def reshape_like(
-    x: Tensor, ref_tensors: list[Tensor], begins: list[int], ends: list[int], end_masks: list[bool]
+    x: Tensor, ref_tensors: list[Tensor], begins: tuple[int, ...], ends: tuple[int, ...], end_masks: tuple[bool, ...]
 ) -> Tensor:
     """The shape that pieces of other tensors' shapes make."""
     shape: list[int] = []
