@@ -1,4 +1,4 @@
-"""The two words that the torch side and the Core ML side share: what a tensor looks like, and where its weights come from."""
+"""What the torch side and the Core ML side both say: how a tensor looks, and where its weights come from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Weight(Protocol):
         """The stored element type: ``float16``, ``bfloat16``, ``float32``, ``float64`` or ``int64``."""
 
     def read(self) -> NDArray[np.generic]:
-        """The values with `shape`; a memory-mapped view where the stored type has a NumPy type, else float32 (bfloat16)."""
+        """The values with `shape`: a memory-mapped view, or float32 for bfloat16, which NumPy does not have."""
 
     def done(self) -> None:
         """Tell the operating system that the pages behind this weight are no longer needed."""

@@ -1,9 +1,4 @@
-"""The torch side: checkpoints, modules that suit the Neural Engine, and each component's interface."""
+"""The torch side: checkpoints, modules that suit the Neural Engine, and each component's interface.
 
-from sdbuild.models.build import build
-from sdbuild.models.component import ComponentModel
-from sdbuild.models.errors import ModelError
-from sdbuild.models.parity import psnr
-from sdbuild.models.reference import reference
-
-__all__ = ["ComponentModel", "ModelError", "build", "psnr", "reference"]
+This file imports nothing, so that the generator of tiny checkpoints, which needs no torch, does not wait for it.
+"""

@@ -59,7 +59,7 @@ def stable_diffusion_schedule() -> NDArray[np.float64]:
 
 
 def training_schedule(configuration: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Cumulative signal share by a checkpoint's `scheduler_config.json`; the released schedule where it says nothing."""
+    """Cumulative signal share by a checkpoint's `scheduler_config.json`, or of the released schedule."""
     steps = int(configuration.get("num_train_timesteps", TRAIN_STEPS))
     first, last = configuration.get("beta_start"), configuration.get("beta_end")
     if first is None or last is None:

@@ -119,10 +119,16 @@ class TargetPlan:
             return None
         return "float32" if "float32" in needed else "float16"
 
+    def _origin(self, part: Part) -> Source:
+        """The checkpoint that a part is made from."""
+        if part.component != "controlnet":
+            return self.model
+        names = [f"controlnet-{controlnet_name(source.label)}" for source in self.controlnets]
+        return self.controlnets[names.index(part.name)]
+
     def _checkpoint(self, part: Part) -> Draft:
         if part.component == "controlnet":
-            names = [f"controlnet-{controlnet_name(source.label)}" for source in self.controlnets]
-            return self._source(part.name, self.controlnets[names.index(part.name)], "controlnet")
+            return self._source(part.name, self._origin(part), "controlnet")
         return self._source(part.source, self.model, part.source)
 
     @cached_property
@@ -157,6 +163,8 @@ class TargetPlan:
         }
         if part.component in ("unet", "controlnet"):
             parameters["attention_implementation"] = self._attention()
+        if origin := self._origin(part).hub:
+            parameters["origin"] = origin
         return self._add(
             Draft(f"convert:{part.name}", "convert", part.name, parameters, {"checkpoint": self._checkpoint(part)})
         )
@@ -243,7 +251,7 @@ class TargetPlan:
             "recipe": recipe.name,
             "model": {
                 "version": self.model.label,
-                "revision": self.model.reference.revision,
+                "revision": self.model.revision,
                 "source": self.model.kind,
             },
             "components": [component.value for component in recipe.components],
@@ -257,7 +265,7 @@ class TargetPlan:
                 {
                     "name": controlnet_name(source.label),
                     "version": source.label,
-                    "revision": source.reference.revision,
+                    "revision": source.revision,
                     "source": source.kind,
                 }
                 for source in self.controlnets

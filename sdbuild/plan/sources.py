@@ -35,6 +35,18 @@ class Source:
             return self.directory.name
         return self.reference.version
 
+    @property
+    def revision(self) -> str | None:
+        """The Hub repository's revision; None where the files come from elsewhere."""
+        return self.reference.revision if self.kind == ModelKind.HUB.value else None
+
+    @property
+    def hub(self) -> str | None:
+        """Repository and revision, as models' metadata name them; None where the files come from elsewhere."""
+        if self.kind != ModelKind.HUB.value:
+            return None
+        return f"{self.reference.version}@{self.reference.revision}" if self.revision else self.reference.version
+
     def parameters(self, component: str, precision: str | None) -> dict[str, Any]:
         """What the `source` stage reads for one component; a local directory's files need no parameters.
 

@@ -1,11 +1,12 @@
 """Versions of the tools that shape artifacts, read without importing any of them."""
 
 import platform
-import subprocess
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from sdbuild.plan.errors import PlanError
+from sdbuild.stages.compile import CompileError, compiler_build
 
 
 @cache
@@ -26,11 +27,11 @@ def installed_version(distribution: str) -> str:
 
 @cache
 def core_ml_compiler() -> str | None:
-    """The build of Apple's Core ML compiler, or None where there is none."""
+    """The build of Apple's Core ML compiler, or None where there is none; a Mac without one is told how to get it."""
     if platform.system() != "Darwin":
         return None
     try:
-        found = subprocess.run(["xcrun", "coremlcompiler", "version"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        return compiler_build()
+    except CompileError as error:
+        print(f"{error}\nUntil then bundles hold packages instead of compiled models.", file=sys.stderr)
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None

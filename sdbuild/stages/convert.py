@@ -1,8 +1,9 @@
 """The convert stage: one component of a checkpoint becomes a Core ML package.
 
-Inputs: ``checkpoint``, the component's folder. Parameters: ``component``, ``precision``, ``deployment_target`` and the
-arguments of `sdbuild.models.build` that concern the component. The result holds one package, named as in a bundle, and
-``modules.json``, which maps the program's operations to the torch modules that they came from.
+Inputs: ``checkpoint``, the component's folder. Parameters: ``component``, ``precision``, ``deployment_target``, for a
+Hub repository its name and revision as ``origin``, and the arguments of `sdbuild.models.build.build` that concern the
+component. The result holds one package, named as in a bundle, and ``modules.json``, which maps the program's operations
+to the torch modules that they came from.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ STAGE = Stage(
     ),
 )
 
+# Parameters that are not arguments of `build`.
+_OWN = ("deployment_target", "origin", "precision")
+
 _TITLES = {
     "text_encoder": "Encodes a prompt's tokens as the text states that the denoiser attends to.",
     "text_encoder_2": "Encodes a prompt's tokens as the second half of the text states, and as one pooled state.",
@@ -52,11 +56,12 @@ def run(
     from sdbuild.bundle.metadata import read_card
     from sdbuild.coreml.convert import convert
     from sdbuild.coreml.metadata import ModelMetadata
-    from sdbuild.models import build
+    from sdbuild.models.build import build
 
-    arguments = {key: value for key, value in params.items() if key not in ("precision", "deployment_target")}
+    arguments = {key: value for key, value in params.items() if key not in _OWN}
     model = build(checkpoint=inputs["checkpoint"], **arguments)
     card = read_card(inputs["checkpoint"])
+    origin = params.get("origin", "")
     component = params["component"]
     part = "controlled_unet" if params.get("controlnet_ready") else component
     name = "ControlNet" if component == "controlnet" else base_name(part)
@@ -70,7 +75,10 @@ def run(
         deployment_target=params["deployment_target"],
         float32_modules=model.float32_modules,
         metadata=ModelMetadata(
-            author=card.author, license=card.license, version=card.version, description=_TITLES[component]
+            author=origin.partition("/")[0] if origin else card.author,
+            license=card.license,
+            version=origin or card.version,
+            description=_TITLES[component],
         ),
         progress=progress,
     )

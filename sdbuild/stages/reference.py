@@ -43,7 +43,8 @@ def run(
     import torch
     from safetensors.numpy import save_file
 
-    from sdbuild.models import build, reference
+    from sdbuild.models.build import build
+    from sdbuild.models.reference import reference
     from sdbuild.models.rounding import round_to_half
     from sdbuild.models.samples import samples, timesteps
 
@@ -106,7 +107,7 @@ def _text_states(role: str, inputs: Mapping[str, Path], length: int, family: str
     import torch
     from transformers import CLIPTokenizer
 
-    from sdbuild.models import reference
+    from sdbuild.models.reference import reference
 
     tokenizer = CLIPTokenizer.from_pretrained(inputs[role.replace("text_encoder", "tokenizer")])
     encoder = reference(role, inputs[role], family=family)

@@ -115,7 +115,8 @@ class _Answers:
     def __init__(self, path: Path) -> None:
         from safetensors import safe_open
 
-        self._file = safe_open(path, framework="numpy")
+        opened: Any = safe_open
+        self._file = opened(path, framework="numpy")
         metadata = self._file.metadata()
         self.count = int(metadata["samples"])
         self.outputs: list[str] = json.loads(metadata["outputs"])

@@ -20,7 +20,7 @@ LATENTS = {"sd15": 64, "sd21": 96, "sdxl": 128}
 
 
 def build(model: str, checkpoint: Path, attention: str) -> Any:
-    from sdbuild.models import build
+    from sdbuild.models.build import build
 
     size = LATENTS[model]
     return build("unet", checkpoint / "unet", attention_implementation=attention, latent_height=size, latent_width=size)

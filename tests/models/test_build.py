@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdbuild.models import ModelError, build
+from sdbuild.models.build import build
+from sdbuild.models.errors import ModelError
 
 Save = Callable[..., Path]
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sdbuild.models import ModelError, psnr
+from sdbuild.models.errors import ModelError
 from sdbuild.models.layers import ChannelNorm, GroupNorm, Sinusoid, WideRangeGroupNorm
+from sdbuild.models.parity import psnr
 
 
 def filled(layer: nn.Module, original: nn.Module) -> nn.Module:

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from sdbuild.models import ComponentModel, build, psnr, reference
+from sdbuild.models.build import build
+from sdbuild.models.component import ComponentModel
+from sdbuild.models.parity import psnr
+from sdbuild.models.reference import reference
 
 GATE = 100.0
 FAMILIES = ["sd1", "sd2", "sdxl", "sdxl-refiner", "lcm", "inpainting", "instruct-pix2pix"]
