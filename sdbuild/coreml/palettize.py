@@ -125,9 +125,10 @@ def palettize(
     ios18 = has_ios18_operations(package)
     encode = _encode_ios18 if ios18 else _encode_ios16
     temporary = out.with_name(out.name + ".weights")
+    threads = workers or os.cpu_count() or 1
     try:
-        with WeightFileWriter(temporary) as writer, ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            results = _palettized(pool, weights, unique)
+        with WeightFileWriter(temporary) as writer, ThreadPoolExecutor(threads) as pool:
+            results = _palettized(pool, threads, weights, unique)
             encoded: dict[Stored, tuple[PalettizedTensor, _Written]] = {}
             tensors = []
             copied: dict[int, int] = {}
@@ -159,7 +160,9 @@ def palettize(
     return PalettizationReport(tuple(tensors), tuple(untouched), before, after)
 
 
-def _palettized(pool: ThreadPoolExecutor, weights: WeightFile, candidates: Sequence[Candidate]) -> Iterator[Palette]:
+def _palettized(
+    pool: ThreadPoolExecutor, threads: int, weights: WeightFile, candidates: Sequence[Candidate]
+) -> Iterator[Palette]:
     """Palettes in order; never more batches in memory than there are workers, and one that waits to be written."""
 
     def work(batch: Sequence[Candidate]) -> list[Palette]:
@@ -183,7 +186,7 @@ def _palettized(pool: ThreadPoolExecutor, weights: WeightFile, candidates: Seque
     waiting: deque[Future[list[Palette]]] = deque()
     for batch in _batches(candidates):
         waiting.append(pool.submit(work, batch))
-        if len(waiting) > pool._max_workers:
+        if len(waiting) > threads:
             yield from waiting.popleft().result()
     while waiting:
         yield from waiting.popleft().result()
