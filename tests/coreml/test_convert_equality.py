@@ -10,18 +10,27 @@ import pytest
 
 from sdbuild.coreml.convert import convert
 from sdbuild.coreml.package import Package
-from sdbuild.models import ComponentModel, build
+from sdbuild.models.build import build
+from sdbuild.models.component import ComponentModel
 from tests.coreml.stock import convert_stock, program_of, weights_of
 from tests.models.conftest import save_controlnet, save_safety_checker, save_text_encoder, save_unet, save_vae
 
 UNET = {"latent_height": 8, "latent_width": 8, "text_sequence_length": 7}
-SMALL: dict[str, Any] = {
-    "block_out_channels": (32, 32),
+LEVEL: dict[str, Any] = {
+    "block_out_channels": (32,),
     "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+    "mid_block_type": None,
+    "attention_head_dim": 2,
+}
+LEVELS: dict[str, Any] = LEVEL | {
+    "block_out_channels": (32, 64),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "UpBlock2D"),
-    "mid_block_type": None,
 }
+ENCODER = {"block_out_channels": (32,), "down_block_types": ("DownEncoderBlock2D",), "latent_channels": 4}
+VAE = ENCODER | {"up_block_types": ("UpDecoderBlock2D",)}
 
 
 def assert_equal(
@@ -36,56 +45,68 @@ def assert_equal(
     assert weights_of(Package.open(ours)) == weights_of(stock)
 
 
-def default_initialised_unet(path: Path) -> Path:
+def initialised_unet(path: Path) -> Path:
     """Norms of ones and zeros: equal constants that passes share, and affine parts that passes drop."""
     import torch
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
-    UNet2DConditionModel(
-        sample_size=8, cross_attention_dim=24, attention_head_dim=2, **(SMALL | {"block_out_channels": (128, 128)})
-    ).save_pretrained(path)
+    config = LEVEL | {"block_out_channels": (128,), "sample_size": 8, "cross_attention_dim": 24}
+    UNet2DConditionModel(**config).save_pretrained(path)
     return path
 
 
+def unet(path: Path, family: str = "sd1", attention: str = "SPLIT_EINSUM", **options: Any) -> ComponentModel:
+    config = LEVELS if attention == "ORIGINAL" else LEVEL
+    if family == "sdxl":
+        config = config | {"transformer_layers_per_block": 1}
+    return build("unet", save_unet(path, family, **config), attention_implementation=attention, **(UNET | options))
+
+
 CASES: dict[str, Callable[[Path], ComponentModel]] = {
-    "unet ORIGINAL": lambda path: build("unet", save_unet(path, **SMALL), attention_implementation="ORIGINAL", **UNET),
-    "unet SPLIT_EINSUM": lambda path: build(
-        "unet", save_unet(path, **SMALL), attention_implementation="SPLIT_EINSUM", **UNET
+    "unet ORIGINAL": lambda path: unet(path, attention="ORIGINAL"),
+    "unet SPLIT_EINSUM": unet,
+    "unet SPLIT_EINSUM_V2": lambda path: unet(path, attention="SPLIT_EINSUM_V2", query_chunk=24),
+    "unet for ControlNet": lambda path: unet(path, controlnet_ready=True),
+    "unet as initialised": lambda path: build("unet", initialised_unet(path), **UNET),
+    "sd2 unet": lambda path: unet(path, "sd2"),
+    "sdxl unet": lambda path: unet(path, "sdxl"),
+    "controlnet": lambda path: build("controlnet", save_controlnet(path, **CONTROLNET), **UNET),
+    "text encoder": lambda path: build("text_encoder", save_text_encoder(path, num_hidden_layers=2), family="sd1"),
+    "sdxl text encoder": lambda path: build(
+        "text_encoder_2", save_text_encoder(path, projected=True, num_hidden_layers=2)
     ),
-    "unet SPLIT_EINSUM_V2": lambda path: build(
-        "unet", save_unet(path, **SMALL), attention_implementation="SPLIT_EINSUM_V2", query_chunk=24, **UNET
-    ),
-    "unet for ControlNet": lambda path: build("unet", save_unet(path, **SMALL), controlnet_ready=True, **UNET),
-    "unet as initialised": lambda path: build("unet", default_initialised_unet(path), **UNET),
-    "sd2 unet": lambda path: build("unet", save_unet(path, "sd2", **SMALL), **UNET),
-    "sdxl unet": lambda path: build("unet", save_unet(path, "sdxl", mid_block_type=None), **UNET),
-    "controlnet": lambda path: build("controlnet", save_controlnet(path), **UNET),
-    "text encoder": lambda path: build("text_encoder", save_text_encoder(path), family="sd1"),
-    "sdxl text encoder": lambda path: build("text_encoder_2", save_text_encoder(path, projected=True)),
-    "vae decoder": lambda path: build("vae_decoder", save_vae(path), latent_height=4, latent_width=4),
-    "vae encoder": lambda path: build("vae_encoder", save_vae(path), latent_height=4, latent_width=4),
+    "vae decoder": lambda path: build("vae_decoder", save_vae(path, **VAE), latent_height=4, latent_width=4),
+    "vae encoder": lambda path: build("vae_encoder", save_vae(path, **VAE), latent_height=4, latent_width=4),
     "safety checker": lambda path: build("safety_checker", save_safety_checker(path), latent_height=8, latent_width=8),
+}
+CONTROLNET = {key: value for key, value in LEVEL.items() if key not in ("up_block_types", "mid_block_type")}
+# Each target and precision with one UNet and one other component; the rest as by default.
+OPTIONS = {
+    "unet SPLIT_EINSUM_V2": {"precision": "float32"},
+    "text encoder": {"precision": "float32", "deployment_target": "iOS17"},
+    "sd2 unet": {"deployment_target": "iOS17"},
+    "sdxl unet": {"deployment_target": "iOS18"},
+    "vae encoder": {"deployment_target": "iOS18"},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_component(case: str, tmp_path: Path) -> None:
-    assert_equal(CASES[case](tmp_path / "checkpoint"), tmp_path)
+    assert_equal(CASES[case](tmp_path / "checkpoint"), tmp_path, **OPTIONS.get(case, {}))
 
 
-@pytest.mark.parametrize("deployment_target", ["iOS17", "iOS18"])
-def test_every_deployment_target(deployment_target: str, tmp_path: Path) -> None:
-    assert_equal(CASES["unet SPLIT_EINSUM"](tmp_path / "checkpoint"), tmp_path, deployment_target=deployment_target)
-
-
-@pytest.mark.parametrize("case", ["unet SPLIT_EINSUM", "text encoder"])
-def test_float32(case: str, tmp_path: Path) -> None:
-    assert_equal(CASES[case](tmp_path / "checkpoint"), tmp_path, precision="float32")
-
-
-@pytest.mark.parametrize("stored", ["float16", "bfloat16", "sharded", "pickled"])
-@pytest.mark.parametrize("precision", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("stored", "precision"),
+    [
+        ("float16", "float16"),
+        ("float16", "float32"),
+        ("bfloat16", "float16"),
+        ("bfloat16", "float32"),
+        ("sharded", "float16"),
+        ("pickled", "float16"),
+    ],
+)
 def test_every_kind_of_checkpoint(stored: str, precision: str, tmp_path: Path) -> None:
     import torch
     from transformers import CLIPTextModel
