@@ -1,0 +1,91 @@
+"""SIGKILL at random moments: the next build goes on, and its bundle is the one of a build that nothing disturbed.
+
+`SDBUILD_KILL_ROUNDS` sets how many times a build is killed (8), and `SDBUILD_KILL_SEED` when.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sdbuild.store import Store
+from tests.e2e.program import PHONE, Workspace, content
+
+ROUNDS = int(os.environ.get("SDBUILD_KILL_ROUNDS", "8"))
+SEED = int(os.environ.get("SDBUILD_KILL_SEED", "20"))
+
+
+def kill_at(workspace: Workspace, seconds: float, *words: str) -> bool:
+    """Start a build and kill its process group after some seconds; returns whether it had not ended before."""
+    process = workspace.start(*words)
+    try:
+        _, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive, "a worker outlived the build"
+        return True
+    assert process.returncode == 0, err
+    return False
+
+
+def assert_nothing_half_made(cache: Path) -> None:
+    """Whatever the cache calls a result has all of its files, with the content that their names say."""
+    store = Store(cache, read_only=True)
+    for path in cache.glob("actions/*/*.result.json"):
+        assert store.lookup(path.name.split(".")[0]) is not None, path
+
+
+def survive(
+    workspace: Workspace, words: tuple[str, ...], longest: float, expected: dict[str, str], bundle: Path
+) -> int:
+    """Kill a build again and again, then let it run; returns how often it really was killed."""
+    moments = random.Random(SEED)
+    killed = 0
+    for _ in range(ROUNDS):
+        # Many early moments: the program's own writes lie between the stages' long seconds.
+        killed += kill_at(workspace, longest * moments.random() ** 2 + 0.2, *words)
+        assert_nothing_half_made(workspace.cache)
+        assert not bundle.exists() or content(bundle) == expected, "a bundle stands at its place whole or not at all"
+    ran = workspace(*words)
+    assert ran.status == 0, ran.err
+    assert content(bundle) == expected
+    assert Store(workspace.cache).verify() == []
+    assert list((workspace.cache / "scratch").iterdir()) == []
+    assert not list(workspace.cache.glob("corrupt/*"))
+    assert workspace("plan", *words).to_run() == []
+    return killed
+
+
+def test_a_build_that_is_killed_goes_on(built: Workspace, tmp_path: Path) -> None:
+    work = built.clone(tmp_path)
+    words = ("recipe=phone", "verify=off")
+    # The UNet takes longest and shows nothing that the text encoder does not: its artifacts stay.
+    work("forget", *words, "source:text_encoder", "convert:text_encoder", "bundle:iphone-15-pro")
+    work("clean", *words)
+    store = Store(work.cache)
+    store.gc([key for key in store.slots().values() if store.recorded(key)], grace_seconds=0)
+    expected = content(built.bundle())
+    assert kill_at(work, 0.4, *words)
+    assert survive(work, words, 10.0, work.bundle(), expected) >= ROUNDS // 4
+
+
+@pytest.mark.large
+def test_a_whole_build_that_is_killed_goes_on(tmp_path: Path) -> None:
+    calm = Workspace(tmp_path / "calm", tmp_path / "calm-cache")
+    calm.recipe(PHONE)
+    words = ("recipe=tiny-sd", "target=iphone-15-pro")
+    began = time.monotonic()
+    assert calm(*words).status == 0
+    longest = (time.monotonic() - began) / 4
+    killed = Workspace(tmp_path / "killed", tmp_path / "killed-cache")
+    killed.recipe(PHONE)
+    place = killed.bundle("tiny-sd")
+    assert survive(killed, words, longest, place, content(calm.bundle("tiny-sd"))) > 0
