@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -44,6 +45,8 @@ def without_needless_work() -> Iterator[None]:
       for them. There are none before palettization.
     - Some passes print the whole program into log messages of a level that nobody sees.
     - A progress bar is drawn into what mostly is a log file.
+    - The names of an operation's scopes, which are short lists of texts and numbers, are copied as if they could hold
+      anything.
     - The description of a type is built anew, from the element type up, each time that a type is asked what it is.
     """
     from coremltools.converters.mil.frontend.torch import ops
@@ -55,9 +58,16 @@ def without_needless_work() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(replaced(Block, "_propagate_nonreplaceable_vars", lambda block: None))
         stack.enter_context(replaced(Var, "_set_nonreplaceable_vars_upstream", lambda var: None))
+        stack.enter_context(replaced(Var, "scopes", Var.scopes.setter(_set_scopes)))
         stack.enter_context(replaced(ops, "_tqdm", lambda nodes, **options: nodes))
         for kind in (Block, Function):
             stack.enter_context(replaced(kind, "__str__", lambda block: block.name))
         for module in (types.type_mapping, types.type_list, types.type_state, types.type_tensor):
             stack.enter_context(replaced(module, "get_type_info", described))
         yield
+
+
+def _set_scopes(var: Any, scopes: Any) -> None:
+    if var.op is None:
+        raise ValueError(f"cannot set the scopes of the function input {var.name}")
+    var.op.scopes = defaultdict(list, {source: list(names) for source, names in scopes.items()})
