@@ -18,12 +18,13 @@ from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from sdbuild.coreml.cut import Cut, Feature, Program
 from sdbuild.coreml.package import Package, WeightFile, WeightFileWriter, write_package
 from sdbuild.coreml.program import (
+    BlobCopier,
     ProgramError,
     name_of,
     set_string,
     set_tensor_type,
-    stored_values,
     weight_file,
+    with_nested,
 )
 
 _FEATURE_TYPES = {
@@ -177,15 +178,12 @@ def _write(package: Package, weights: WeightFile, out: Path, part: _Part) -> Non
     temporary = out.with_name(out.name + ".weights")
     try:
         with WeightFileWriter(temporary) as writer:
-            copied: dict[int, int] = {}
+            copy_blobs = BlobCopier(weights, writer)
             for operation in part.operations:
                 added = block.operations.add()
                 added.CopyFrom(operation)
-                for value in stored_values(added):
-                    offset = value.blobFileValue.offset
-                    if offset not in copied:
-                        copied[offset] = writer.copy(weights, offset)
-                    value.blobFileValue.offset = copied[offset]
-        write_package(out, spec, temporary if copied else None)
+                for inner in with_nested(added):
+                    copy_blobs(inner)
+        write_package(out, spec, temporary if copy_blobs.count else None)
     finally:
         temporary.unlink(missing_ok=True)

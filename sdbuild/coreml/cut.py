@@ -15,9 +15,11 @@ from sdbuild.coreml.program import (
     is_constant,
     main_block,
     main_function,
+    operations,
     read_names,
     shape_of,
     stored_values,
+    with_nested,
 )
 
 _SLACK = 0.02
@@ -79,7 +81,7 @@ class Program:
         self._maker = {output.name: at for at, operation in enumerate(self.operations) for output in operation.outputs}
         self._sizes = {
             value.blobFileValue.offset: weights.blob(value.blobFileValue.offset).size
-            for operation in self.operations
+            for operation in operations(block)
             for value in stored_values(operation)
         }
         self.used_bytes = sum(self._sizes[offset] for offset in self._blobs(range(len(self.steps))))
@@ -125,7 +127,12 @@ class Program:
         return [name for name in self.inputs if name in names]
 
     def _blobs(self, steps: Iterable[int]) -> set[int]:
-        return {value.blobFileValue.offset for operation in self.part(steps, ()) for value in stored_values(operation)}
+        return {
+            value.blobFileValue.offset
+            for operation in self.part(steps, ())
+            for inner in with_nested(operation)
+            for value in stored_values(inner)
+        }
 
     def _cuts(self) -> Iterator[Cut]:
         """Every possible cut, first to last."""

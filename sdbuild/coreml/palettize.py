@@ -24,13 +24,13 @@ from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, Package, WeightF
 from sdbuild.coreml.packing import packed_size
 from sdbuild.coreml.palette import Palette, PaletteError, palettes
 from sdbuild.coreml.program import (
+    BlobCopier,
     ProgramError,
     element_count,
     has_ios18_operations,
     main_block,
     operations,
     set_tensor_type,
-    stored_values,
     weight_file,
 )
 
@@ -119,45 +119,53 @@ def palettize(
     weights = weight_file(package)
     grouped = group_size if granularity == "per_grouped_channel" else None
     candidates, untouched = select(package, bits, exceptions or {}, grouped)
+    temporary = out.with_name(out.name + ".weights")
+    try:
+        with WeightFileWriter(temporary) as writer:
+            tensors = _rewrite(package, weights, candidates, writer, workers or os.cpu_count() or 1, progress)
+        before, after = weights.path.stat().st_size, temporary.stat().st_size
+        write_package(out, package.spec, temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+        weights.close()
+    return PalettizationReport(tuple(tensors), tuple(untouched), before, after)
+
+
+def _rewrite(
+    package: Package,
+    weights: WeightFile,
+    candidates: Sequence[Candidate],
+    writer: WeightFileWriter,
+    threads: int,
+    progress: Callable[[float, str], None],
+) -> list[PalettizedTensor]:
+    """Write a new weight file, operation by operation, and make the program refer to it."""
     by_position = {candidate.position: candidate for candidate in candidates}
     unique = list({candidate.stored: candidate for candidate in candidates}.values())
-    total = sum(element_count(candidate.shape) for candidate in unique) or 1
+    total = sum(element_count(candidate.shape) for candidate in unique)
     ios18 = has_ios18_operations(package)
     encode = _encode_ios18 if ios18 else _encode_ios16
-    temporary = out.with_name(out.name + ".weights")
-    threads = workers or os.cpu_count() or 1
-    try:
-        with WeightFileWriter(temporary) as writer, ThreadPoolExecutor(threads) as pool:
-            results = _palettized(pool, threads, weights, unique)
-            encoded: dict[Stored, tuple[PalettizedTensor, _Written]] = {}
-            tensors = []
-            copied: dict[int, int] = {}
-            done = 0
-            for position, operation in enumerate(list(operations(main_block(package)))):
-                candidate = by_position.get(position)
-                if candidate is None:
-                    for value in stored_values(operation):
-                        offset = value.blobFileValue.offset
-                        if offset not in copied:
-                            copied[offset] = writer.copy(weights, offset)
-                        value.blobFileValue.offset = copied[offset]
-                    continue
-                if candidate.stored not in encoded:
-                    palette = next(results)
-                    written = _write(candidate, palette, writer, ios18=ios18)
-                    encoded[candidate.stored] = _report(candidate, palette), written
-                    done += element_count(candidate.shape)
-                    progress(done / total, candidate.name)
-                tensor, written = encoded[candidate.stored]
-                tensors.append(replace(tensor, name=candidate.name))
-                encode(operation, candidate, written)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    before, after = weights.path.stat().st_size, temporary.stat().st_size
-    write_package(out, package.spec, temporary)
-    weights.close()
-    return PalettizationReport(tuple(tensors), tuple(untouched), before, after)
+    copy_blobs = BlobCopier(weights, writer)
+    encoded: dict[Stored, tuple[PalettizedTensor, _Written]] = {}
+    tensors = []
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        results = _palettized(pool, threads, weights, unique)
+        for position, operation in enumerate(list(operations(main_block(package)))):
+            candidate = by_position.get(position)
+            if candidate is None:
+                copy_blobs(operation)
+                continue
+            if candidate.stored not in encoded:
+                palette = next(results)
+                written = _write(candidate, palette, writer, ios18=ios18)
+                encoded[candidate.stored] = _report(candidate, palette), written
+                done += element_count(candidate.shape)
+                progress(done / total, candidate.name)
+            tensor, written = encoded[candidate.stored]
+            tensors.append(replace(tensor, name=candidate.name))
+            encode(operation, candidate, written)
+    return tensors
 
 
 def _palettized(

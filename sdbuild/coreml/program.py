@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any
 
-from sdbuild.coreml.package import Package, WeightFile
+from sdbuild.coreml.package import Package, WeightFile, WeightFileWriter
 from sdbuild.errors import SdbuildError
 
 _IOS18 = 8
@@ -63,9 +63,14 @@ def weight_file(package: Package) -> WeightFile:
 def operations(block: Any) -> Iterator[Any]:
     """Every operation of a block, those of nested blocks after the operation that holds them."""
     for operation in block.operations:
-        yield operation
-        for nested in operation.blocks:
-            yield from operations(nested)
+        yield from with_nested(operation)
+
+
+def with_nested(operation: Any) -> Iterator[Any]:
+    """An operation, and then those of its blocks."""
+    yield operation
+    for block in operation.blocks:
+        yield from operations(block)
 
 
 def is_constant(operation: Any) -> bool:
@@ -95,7 +100,7 @@ def read_names(operation: Any) -> list[str]:
 
 
 def stored_values(operation: Any) -> Iterator[Any]:
-    """The operation's values that stand in the weight file, in a fixed order, nested blocks included."""
+    """The operation's own values that stand in the weight file, in a fixed order."""
     for key in sorted(operation.attributes):
         if operation.attributes[key].WhichOneof("value") == "blobFileValue":
             yield operation.attributes[key]
@@ -103,9 +108,28 @@ def stored_values(operation: Any) -> Iterator[Any]:
         for binding in operation.inputs[key].arguments:
             if binding.WhichOneof("binding") == "value" and binding.value.WhichOneof("value") == "blobFileValue":
                 yield binding.value
-    for block in operation.blocks:
-        for inner in block.operations:
-            yield from stored_values(inner)
+
+
+class BlobCopier:
+    """Copies what operations store from one weight file to another; what several of them share is copied once."""
+
+    def __init__(self, source: WeightFile, target: WeightFileWriter) -> None:
+        self._source = source
+        self._target = target
+        self._moved: dict[int, int] = {}
+
+    @property
+    def count(self) -> int:
+        """How many blobs were copied."""
+        return len(self._moved)
+
+    def __call__(self, operation: Any) -> None:
+        """Copy the operation's own blobs and make it refer to the copies."""
+        for value in stored_values(operation):
+            offset = value.blobFileValue.offset
+            if offset not in self._moved:
+                self._moved[offset] = self._target.copy(self._source, offset)
+            value.blobFileValue.offset = self._moved[offset]
 
 
 def shape_of(value_type: Any) -> tuple[int, ...] | None:
