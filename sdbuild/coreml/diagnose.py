@@ -6,7 +6,7 @@ import math
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from sdbuild.coreml.runtime import Audit, Model
 
 EQUAL_DB = 150.0
 """What equal results count as: more than float32 can tell apart."""
+
+ROUNDED_DB = 80.0
+"""About what one rounding to half leaves of a signal: more than that cannot be lost."""
 
 _WAIT_SECONDS = 3600.0
 
@@ -31,7 +34,8 @@ class OperationSignal:
         operation: the operation's type.
         module: dotted path of the torch module that it came from; empty where it is not known.
         psnr_db: 20·log10(max|float32| / rmse) between the two results; `EQUAL_DB` where they are equal.
-        lost_db: how much less that is than the worst of the operation's inputs had: the operation's own part.
+        lost_db: what the operation costs, as far as it reaches the outputs: how much less of the signal that arrives
+            further on is left here than in the worst of the operation's inputs.
         largest: the largest magnitude in float32.
         overflows: elements that half precision cannot hold.
     """
@@ -88,7 +92,6 @@ def walk(package: Path, inputs: Mapping[str, NDArray[Any]], modules: Mapping[str
         except BaseException as error:
             hand_over(error)
 
-    signals: dict[str, float] = {}
     found: list[OperationSignal] = []
     audit = Audit()
 
@@ -100,17 +103,14 @@ def walk(package: Path, inputs: Mapping[str, NDArray[Any]], modules: Mapping[str
             raise item
         assert item is not None
         assert item[0] == name, f"{item[0]} in float32 met {name} in float16"
-        figure = _psnr(item[1], value)
-        signals[name] = figure
-        worst_input = min((signals.get(source, EQUAL_DB) for source in sources.get(name, ())), default=EQUAL_DB)
         entry = audit.operations.get(name)
         found.append(
             OperationSignal(
                 name=name,
                 operation=operation,
                 module=modules.get(name, ""),
-                psnr_db=figure,
-                lost_db=max(worst_input - figure, 0.0),
+                psnr_db=_psnr(item[1], value),
+                lost_db=0.0,
                 largest=float(item[1].abs().max()) if item[1].numel() else 0.0,
                 overflows=entry.overflows if entry else 0,
             )
@@ -123,7 +123,7 @@ def walk(package: Path, inputs: Mapping[str, NDArray[Any]], modules: Mapping[str
     finally:
         stopped.set()
         thread.join()
-    return found
+    return _with_losses(found, sources)
 
 
 def worst(signals: list[OperationSignal], count: int) -> list[OperationSignal]:
@@ -136,6 +136,29 @@ def output_signals(package: Path, signals: list[OperationSignal]) -> dict[str, f
     figures = {entry.name: entry.psnr_db for entry in signals}
     names = [feature.name for feature in Package.open(package).spec.description.output]
     return {name: figures[name] for name in names if name in figures}
+
+
+def _with_losses(found: list[OperationSignal], sources: Mapping[str, tuple[str, ...]]) -> list[OperationSignal]:
+    """Put each loss where it arises.
+
+    A worn result is no loss where its readers do not feel it: a mean of almost zero that is added to ones, a phase that
+    a later sum outweighs. So the signal that arrives is followed backwards from the outputs: it is as high as the
+    worst reader's, or as the result's own if that is higher.
+    """
+    readers: dict[str, list[str]] = {}
+    for entry in found:
+        for source in sources.get(entry.name, ()):
+            readers.setdefault(source, []).append(entry.name)
+    arriving: dict[str, float] = {}
+    for entry in reversed(found):
+        felt = min((arriving[reader] for reader in readers.get(entry.name, ())), default=entry.psnr_db)
+        arriving[entry.name] = max(felt, entry.psnr_db)
+
+    def lost(entry: OperationSignal) -> float:
+        before = min((arriving.get(source, EQUAL_DB) for source in sources.get(entry.name, ())), default=EQUAL_DB)
+        return max(min(before, ROUNDED_DB) - arriving[entry.name], 0.0)
+
+    return [replace(entry, lost_db=lost(entry)) for entry in found]
 
 
 def _is_float(value: Tensor) -> bool:

@@ -131,15 +131,16 @@ def test_a_bundle_that_is_not_there_is_built(studio: Studio, run: Any, tmp_path:
 
 
 def test_a_build_that_fails_ends_the_command(studio: Studio, run: Any, tmp_path: Path) -> None:
-    recipe = Path(studio.words("sd")[0].removeprefix("recipe="))
-    broken = tmp_path / "broken.yaml"
-    text = recipe.read_text().replace("name: sd", "name: broken").replace("../checkpoints/flagging", "./checkpoint")
-    broken.write_text(text)
-    shutil.copytree(studio.checkpoint("tiny-sd2"), tmp_path / "checkpoint")
-    status, out, err = run("generate", "recipe=broken.yaml", "prompt=a fox")
-    assert (status, out) == (2, "")
-    assert "safety_checker" in err
-    assert "could not be built; see above" in err
+    """The checkpoint's configuration does not fit its weights, which shows in the conversion."""
+    studio.bundle("sd-chunked")
+    shutil.copytree(studio.checkpoint("tiny-sd"), tmp_path / "checkpoint")
+    configuration = tmp_path / "checkpoint/text_encoder/config.json"
+    configuration.write_text(configuration.read_text().replace('"intermediate_size": 128', '"intermediate_size": 96'))
+    recipe, _ = studio.words("sd-chunked")
+    status, out, err = run("generate", recipe, "source=checkpoint", "verify=off", "prompt=a fox")
+    assert (status, out) == (1, "")
+    assert "convert:text_encoder" in err
+    assert err.endswith("could not be built; see above\n")
 
 
 def test_diagnose_shows_where_signal_is_lost(studio: Studio, run: Any) -> None:
