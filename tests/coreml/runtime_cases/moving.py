@@ -105,6 +105,17 @@ CASES: list[Case] = [
         lambda x, **_: np.lib.stride_tricks.sliding_window_view(x, 3, axis=1)[:, ::2],
     ),
     Case("shape", {"x": MATRIX}),
+    Case("identity", {"x": MATRIX}),
+    Case("logical_not", {}, {"x": RNG.random(6) > 0.5}),
+    Case("fill", {}, {"shape": [2, 3], "value": np.float32(0.25)}),
+    Case("range_1d", {}, {"end": np.int32(9), "start": np.int32(2), "step": np.int32(3)}),
+    Case(
+        "dequantize",
+        {},
+        {"input": np.array([[-3, 7], [1, 0]], np.int8), "scale": np.array([0.5, 2.0], np.float32), "axis": np.int32(1)},
+        lambda **given: given["input"] * given["scale"],
+        since="iOS17",
+    ),
     Case("fill_like", {"ref_tensor": MATRIX}, {"value": np.float32(0.25)}, lambda **_: np.full((3, 4), 0.25)),
     Case("reshape_like", {"x": normal(2, 3, 4)}, {}, lambda x: x.reshape(6, 4)),
     Case(
