@@ -23,6 +23,13 @@ What `sdbuild.coreml.runtime` can execute, measured against the operations that 
 iOS 16, 17 and 18. A package with any other operation is refused when it is loaded, and the message names all of them.
 This page is generated: `python -m sdbuild.coreml.runtime.coverage docs/reference/operations.md`.
 """
+_ABSENT = """## Not implemented
+
+{operations}.
+
+These are control flow, lists, recurrent networks, random numbers, classifiers, object detection, state and image
+warping, which no model of the Stable Diffusion families needs. `resize` with nearest neighbours runs in the sampling mode
+`DEFAULT` alone, because which neighbour the other modes take is not documented."""
 
 
 def render() -> str:
@@ -41,15 +48,7 @@ def render() -> str:
     lines += [f"- {kind}: {meaning}." for kind, meaning in _KINDS.items()]
     lines += [
         "",
-        "## Not implemented",
-        "",
-        "No model of the Stable Diffusion families needs these: control flow, lists, recurrent networks, random numbers,",
-        "classifiers, object detection, state, and image warping.",
-        "",
-        ", ".join(f"`{name}`" for name in absent) + ".",
-        "",
-        "`resize` with nearest neighbours runs in the sampling mode `DEFAULT` alone, because which neighbour the others",
-        "take is not documented.",
+        _ABSENT.format(operations=", ".join(f"`{name}`" for name in absent)),
     ]
     return "\n".join(lines) + "\n"
 
