@@ -28,8 +28,8 @@ _ABSENT = """## Not implemented
 {operations}.
 
 These are control flow, lists, recurrent networks, random numbers, classifiers, object detection, state and image
-warping, which no model of the Stable Diffusion families needs. `resize` with nearest neighbours runs in the sampling mode
-`DEFAULT` alone, because which neighbour the other modes take is not documented."""
+warping, which no model of the Stable Diffusion families needs. `resize` with nearest neighbours runs in the sampling
+mode `DEFAULT` alone, because which neighbour the other modes take is not documented."""
 
 
 def render() -> str:

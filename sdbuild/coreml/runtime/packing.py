@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from math import log2
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _PIECE = 3 << 22  # bytes unpacked at a time; a multiple of three, so that pieces end between elements
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def unpack(packed: Tensor, bits: int, elements: int, *, signed: bool = False) -> Tensor:
@@ -39,15 +41,28 @@ def look_up_packed(packed: Tensor, lut: Tensor, elements: int) -> Tensor:
     words = torch.arange(2**width, dtype=torch.int32)
     shifts = torch.arange(0, width, bits, dtype=torch.int32)
     combinations = table[((words.unsqueeze(-1) >> shifts) & (2**bits - 1)).long()]
+    # Entries that fill a machine word together are moved as that word.
+    word = _WORDS.get(combinations.shape[1] * combinations.element_size())
+    entries = combinations.view(word).reshape(-1) if word is not None else combinations
     pieces = []
     for piece in torch.split(packed.reshape(-1), _PIECE):
-        if width == 8:
-            positions = piece.int()
-        else:
-            groups = _byte_groups(piece)
-            positions = torch.stack((groups & 0xFFF, groups >> 12), dim=-1).reshape(-1)
-        pieces.append(combinations.index_select(0, positions).reshape(-1))
+        positions = piece.int() if width == 8 else _twelve_bits(piece)
+        pieces.append(entries.index_select(0, positions).view(table.dtype).reshape(-1))
     return (torch.cat(pieces) if len(pieces) > 1 else pieces[0])[:elements]
+
+
+def _twelve_bits(packed: Tensor) -> Tensor:
+    """Two numbers of twelve bits out of each three bytes; NumPy's 16-bit arithmetic beats torch's."""
+    missing = -packed.numel() % 3
+    source = (np.pad(packed.numpy(), (0, missing)) if missing else packed.numpy()).reshape(-1, 3)
+    result = np.empty((len(source), 2), np.uint16)
+    result[:, 0] = source[:, 1] & 15
+    result[:, 0] <<= 8
+    result[:, 0] |= source[:, 0]
+    result[:, 1] = source[:, 2]
+    result[:, 1] <<= 4
+    result[:, 1] |= source[:, 1] >> 4
+    return torch.from_numpy(result.reshape(-1).astype(np.int32))
 
 
 def _byte_groups(packed: Tensor) -> Tensor:
