@@ -73,7 +73,7 @@ class Statuses:
             digest = self._store.probe_reference(action.files)
             # Each file may be known from another component's tree, and this tree still be unknown.
             known = digest is not None and self._store.has_tree(digest)
-            return Status(digest=digest) if known else Status((FilesUnread(len(action.files)),))
+            return Status(digest=digest) if known else Status((FilesUnread(self._unread(action)),))
         digests: dict[str, str] = {}
         unknown: dict[str, str] = {}
         for role, producer in action.inputs.items():
@@ -96,6 +96,11 @@ class Statuses:
             # Damage is told before all else: with the result as it was, nothing would run.
             reasons = (ResultLost(damaged=self._store.recorded(key) is not None),)
         return Status(reasons, None, key, document)
+
+    def _unread(self, action: Action) -> int:
+        """How many of a local checkpoint's files are new or changed; all of them where their tree alone is unknown."""
+        unread = [path for path, file in action.files.items() if self._store.probe_reference({path: file}) is None]
+        return len(unread) or len(action.files)
 
     def _misplaced(self, action: Action, digest: str) -> tuple[Reason, ...]:
         output = self.output(action)
