@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+from transformers.models.clip.modeling_clip import CLIPAttention
 
 # Embeddings of concepts, of which the safety checker uses the direction alone.
 _DIRECTIONS = ("concept_embeds", "special_care_embeds")
@@ -17,7 +18,8 @@ def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
 
     Every weight is rounded to half precision, but for those of modules that stay float32. Conversion folds an
     attention's scale into its query weights before it rounds, so there the product is rounded, and divided again; it
-    normalises a safety checker's concepts, so there the direction is rounded.
+    normalises a safety checker's concepts, so there the direction is rounded. CLIP's scale stays a constant of its own,
+    which changes where the heads' width is no power of four.
 
     Args:
         module: an original module in float32.
@@ -36,6 +38,11 @@ def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
                 rounded = _rounded(weight, scale)
                 changed = changed or not torch.equal(rounded, weight)
                 weight.copy_(rounded)
+    for path, part in module.named_modules():
+        if isinstance(part, CLIPAttention) and not f"{path}.".startswith(kept):
+            half = float(torch.tensor(part.scale).half())
+            changed = changed or half != part.scale
+            part.scale = half
     return changed
 
 

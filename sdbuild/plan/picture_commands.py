@@ -122,7 +122,7 @@ def _sample(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        count = int(file.metadata()["samples"])
+        count = json.loads(file.metadata()["reference"])["samples"]
         number = _count(variables, "sample", count)
         if number > count:
             raise PlanError(f"sample={number}: there are {count}")

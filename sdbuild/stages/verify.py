@@ -117,9 +117,9 @@ class _Answers:
 
         opened: Any = safe_open
         self._file = opened(path, framework="numpy")
-        metadata = self._file.metadata()
-        self.count = int(metadata["samples"])
-        self.outputs: list[str] = json.loads(metadata["outputs"])
+        facts = json.loads(self._file.metadata()["reference"])
+        self.count: int = facts["samples"]
+        self.outputs: list[str] = facts["outputs"]
         self._keys = set(self._file.keys())
 
     def inputs(self, sample: int) -> Arrays:
