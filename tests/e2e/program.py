@@ -57,7 +57,7 @@ class Ran:
 
     def rows(self) -> dict[str, str]:
         """A plan's rows: action → the rest of its line."""
-        return dict(line.split(maxsplit=1) for line in self.out.splitlines()[1:-1])  # type: ignore[misc]
+        return dict(line.split(maxsplit=1) for line in self.out.splitlines()[1:-1])
 
     def to_run(self) -> list[str]:
         """The actions that a plan wants to run, sorted."""
@@ -73,7 +73,7 @@ class Workspace:
 
     def recipe(self, lines: Mapping[str, str], **changes: str) -> None:
         """Write a recipe of this folder."""
-        text = "".join(f"{key}: {value}\n" for key, value in (lines | changes).items())
+        text = "".join(f"{key}: {value}\n" for key, value in {**lines, **changes}.items())
         path = self.folder / "recipes" / f"{lines['name']}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -44,7 +44,7 @@ def assert_nothing_half_made(cache: Path) -> None:
 
 
 def survive(
-    workspace: Workspace, words: tuple[str, ...], longest: float, expected: dict[str, str], bundle: Path
+    workspace: Workspace, words: tuple[str, ...], longest: float, bundle: Path, expected: dict[str, str]
 ) -> int:
     """Kill a build again and again, then let it run; returns how often it really was killed."""
     moments = random.Random(SEED)
