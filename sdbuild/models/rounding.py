@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPAttention
 
 # Embeddings of concepts, of which the safety checker uses the direction alone.
@@ -18,8 +19,8 @@ def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
 
     Every weight is rounded to half precision, but for those of modules that stay float32. Conversion folds an
     attention's scale into its query weights before it rounds, so there the product is rounded, and divided again; it
-    normalises a safety checker's concepts, so there the direction is rounded. CLIP's scale stays a constant of its own,
-    which changes where the heads' width is no power of four.
+    normalises a safety checker's concepts, so there the direction is rounded. CLIP's scale and the
+    factor of its quick GELU stay constants of their own, and are rounded as such.
 
     Args:
         module: an original module in float32.
@@ -38,12 +39,32 @@ def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
                 rounded = _rounded(weight, scale)
                 changed = changed or not torch.equal(rounded, weight)
                 weight.copy_(rounded)
+    return _round_constants(module, kept) or changed
+
+
+def _round_constants(module: nn.Module, kept: tuple[str, ...]) -> bool:
+    """Round the scalars that stand in the program beside the weights; returns whether any changed."""
+    changed = False
     for path, part in module.named_modules():
-        if isinstance(part, CLIPAttention) and not f"{path}.".startswith(kept):
-            half = float(torch.tensor(part.scale).half())
+        if f"{path}.".startswith(kept):
+            continue
+        if isinstance(part, CLIPAttention):
+            half = _half(part.scale)
             changed = changed or half != part.scale
             part.scale = half
+        elif isinstance(part, QuickGELUActivation):
+            part.forward = _half_quick_gelu
+            changed = True
     return changed
+
+
+def _half_quick_gelu(hidden: Tensor) -> Tensor:
+    """Multiply by sigmoid(1.702 x), after Hendrycks and Gimpel, Gaussian Error Linear Units, 2016."""
+    return hidden * torch.sigmoid(_half(1.702) * hidden)
+
+
+def _half(value: float) -> float:
+    return float(torch.tensor(value).half())
 
 
 def _rounded(weight: Tensor, scale: float | Tensor) -> Tensor:
