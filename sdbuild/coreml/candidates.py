@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from coremltools.proto import MIL_pb2
 
 from sdbuild.coreml.package import Package, WeightFile
 from sdbuild.coreml.packing import BITS
@@ -22,6 +21,7 @@ from sdbuild.coreml.program import (
     read_names,
     shape_of,
 )
+from sdbuild.coreml.proto import MIL_pb2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

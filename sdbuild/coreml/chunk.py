@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
-
 from sdbuild.coreml.cut import Cut, Feature, Program
 from sdbuild.coreml.package import Package, WeightFile, WeightFileWriter, write_package
 from sdbuild.coreml.program import (
@@ -26,6 +24,7 @@ from sdbuild.coreml.program import (
     weight_file,
     with_nested,
 )
+from sdbuild.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 
 _FEATURE_TYPES = {
     MIL_pb2.FLOAT16: FeatureTypes_pb2.ArrayFeatureType.FLOAT32,

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from coremltools.proto import MIL_pb2
-
 from sdbuild.coreml.package import Package, WeightFile
 from sdbuild.coreml.program import (
     ProgramError,
@@ -21,6 +19,7 @@ from sdbuild.coreml.program import (
     stored_values,
     with_nested,
 )
+from sdbuild.coreml.proto import MIL_pb2
 
 _SLACK = 0.02
 """How much larger than necessary the larger part may be where that means less to hand over."""

@@ -236,8 +236,9 @@ class Package:
     @cached_property
     def spec(self) -> Any:
         """The `Model` message (coremltools.proto.Model_pb2)."""
-        from coremltools.proto import Model_pb2
         from google.protobuf.message import DecodeError
+
+        from sdbuild.coreml.proto import Model_pb2
 
         model = Model_pb2.Model()
         try:

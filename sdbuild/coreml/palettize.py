@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from coremltools.proto import MIL_pb2
 
 from sdbuild.coreml.candidates import Candidate, Stored, Untouched, select
 from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, Package, WeightFile, WeightFileWriter, write_package
@@ -33,6 +32,7 @@ from sdbuild.coreml.program import (
     set_tensor_type,
     weight_file,
 )
+from sdbuild.coreml.proto import MIL_pb2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from sdbuild.coreml.package import Package, WeightFile, WeightFileWriter
+from sdbuild.coreml.proto import MIL_pb2
 from sdbuild.errors import SdbuildError
 
 _IOS18 = 8
@@ -159,8 +160,6 @@ def set_tensor_type(value_type: Any, data_type: int, shape: Iterable[int]) -> No
 
 def set_string(value: Any, text: str) -> None:
     """Make a value the given string."""
-    from coremltools.proto import MIL_pb2
-
     value.Clear()
     value.type.tensorType.dataType = MIL_pb2.STRING
     value.immediateValue.tensor.strings.values.append(text)
