@@ -78,7 +78,7 @@ def test_a_local_checkpoint_is_read_where_it_is(phone: Workspace, checkpoint: Pa
     weights = checkpoint / WEIGHTS
     status = weights.stat()
     data = bytearray(weights.read_bytes())
-    data[-1] ^= 0x40  # the exponent of the last weight
+    data[-2] ^= 0x40  # the first bit of the last weight's fraction
     weights.write_bytes(data)
     os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
     plan = phone("plan", *words)
