@@ -1,9 +1,9 @@
 """The messages of Core ML's model format, without the rest of coremltools.
 
 `import coremltools` takes four seconds and 200 MB, because it imports torch, transformers and the conversion of
-everything. Reading, palettizing or splitting a package needs nothing but the generated message classes, which stand alone
-in its folder `proto`. They are imported from there under a name of ours. Message classes belong to protobuf's descriptor
-pool, so that coremltools, imported later in the same process, gets the very same classes.
+everything. Reading, palettizing or splitting a package needs nothing but the generated message classes, which stand
+alone in its folder `proto`. They are imported from there under a name of ours. Message classes belong to protobuf's
+descriptor pool, so that coremltools, imported later in the same process, gets the very same classes.
 """
 
 from __future__ import annotations
