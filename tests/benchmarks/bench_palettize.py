@@ -2,14 +2,18 @@
 
     python -m tests.benchmarks.bench_palettize --model sd15 --bits 6
 
-Each path runs in a fresh process, imports included, from package to package. Then both results are compared tensor by
+For tensors of fewer than 10,000 elements coremltools needs scikit-learn; where that is missing, its exact clustering,
+which it uses for all others, serves them too. Each path runs in a fresh process, imports included, from package to
+package. Then both results are compared tensor by
 tensor: ours must not have a larger squared error for any of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +31,14 @@ def ours(source: Path, out: Path, bits: int) -> None:
 def stock(source: Path, out: Path, bits: int) -> None:
     import coremltools as ct
     import coremltools.optimize as cto
+
+    if find_spec("sklearn") is None:
+        from coremltools.models.neural_network import quantization_utils
+        from coremltools.optimize.coreml import _quantization_passes
+
+        general = quantization_utils._get_kmeans_lookup_table_and_weight
+        exact = functools.partial(general, force_kmeans1d=True)
+        _quantization_passes._get_kmeans_lookup_table_and_weight = lambda bits, weight, **_: exact(bits, weight)
 
     config = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits)
     model = ct.models.MLModel(str(source), skip_model_load=True)
