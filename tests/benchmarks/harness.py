@@ -1,8 +1,8 @@
 """Run a piece of work in a process of its own and measure it: seconds, peak resident and peak anonymous memory.
 
-Resident memory counts pages of mapped files too, which the system takes back when it needs them; anonymous memory is what
-the work itself holds. Both are sampled from `/proc` twenty times a second on Linux; elsewhere psutil knows the resident
-part only.
+Resident memory counts pages of mapped files too, which the system takes back when it needs them; anonymous memory is
+what the work itself holds. Both are sampled from `/proc` twenty times a second on Linux; elsewhere psutil knows the
+resident part only.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def report(measurements: Sequence[Measurement], baseline: str | None = None) -> 
         row = f"{one.name:36}{one.seconds:9.1f}{one.cpu_seconds:9.1f}{one.peak_rss / 1e9:9.2f}"
         row += f"{one.peak_anonymous / 1e9:9.2f}"
         if reference is not None and one is not reference:
-            row += f"   {baseline}: time ×{reference.seconds / one.seconds:.1f}, rss ×{reference.peak_rss / one.peak_rss:.1f}"
+            faster, smaller = reference.seconds / one.seconds, reference.peak_rss / one.peak_rss
+            row += f"   {baseline}: time ×{faster:.1f}, rss ×{smaller:.1f}"
         lines.append(row)
     lines += [json.dumps(asdict(one)) for one in measurements]
     return "\n".join(lines)

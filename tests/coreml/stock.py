@@ -14,7 +14,7 @@ from coremltools.converters.mil.mil.scope import ScopeSource
 from sdbuild.coreml.lowering.export import module_paths
 from sdbuild.coreml.lowering.operators import register_missing_operators
 from sdbuild.coreml.package import Package
-from sdbuild.models import ComponentModel
+from sdbuild.models.component import ComponentModel
 
 
 def convert_stock(

@@ -8,7 +8,7 @@ from sdbuild.coreml.package import Package
 from sdbuild.coreml.palettize import palettize
 from sdbuild.coreml.program import ProgramError
 from sdbuild.coreml.runtime import Model
-from sdbuild.models import build
+from sdbuild.models.build import build
 from tests.coreml import programs
 from tests.models.conftest import save_unet
 

@@ -15,7 +15,8 @@ import pytest
 
 from sdbuild.coreml.convert import ConversionError, ConversionReport, ModelMetadata, convert
 from sdbuild.coreml.package import Package
-from sdbuild.models import ComponentModel, build
+from sdbuild.models.build import build
+from sdbuild.models.component import ComponentModel
 from tests.coreml.stock import operations_of
 from tests.models.conftest import save_text_encoder, save_unet
 
@@ -157,7 +158,7 @@ _CONVERT = """
 import sys
 from pathlib import Path
 from sdbuild.coreml.convert import convert
-from sdbuild.models import build
+from sdbuild.models.build import build
 model = build("unet", Path(sys.argv[1]), latent_height=8, latent_width=8, text_sequence_length=7)
 convert(model.module, model.inputs, model.outputs, model.weights, Path(sys.argv[2]) / "Unet.mlpackage",
         precision="float16", deployment_target="iOS16", float32_modules=model.float32_modules)
