@@ -66,6 +66,17 @@ class InputChanged(Reason):
 
 
 @dataclass(frozen=True)
+class InputsDropped(Reason):
+    """Artifacts that the last run read are not read any more."""
+
+    roles: tuple[str, ...]
+
+    def __str__(self) -> str:
+        count = len(self.roles)
+        return f"{self.roles[0]} is no longer read" if count == 1 else f"{count} inputs are no longer read"
+
+
+@dataclass(frozen=True)
 class InputWillRun(Reason):
     """An input will be made first; should it come out as before, this action need not run."""
 
@@ -156,9 +167,11 @@ def differences(
         reasons.append(StageVersionChanged(new["stage"], old["stage_version"], new["stage_version"]))
     reasons += [ParameterChanged(*change) for change in _changes("", old["parameters"], new["parameters"])]
     reasons += [ToolChanged(*change) for change in _changes("", old["tools"], new["tools"])]
-    for role in sorted({*old["inputs"], *producers} - {*unknown}):
+    for role in sorted({*producers} - {*unknown}):
         if old["inputs"].get(role) != new["inputs"].get(role):
-            reasons.append(InputChanged(role, producers.get(role, "no longer read")))
+            reasons.append(InputChanged(role, producers[role]))
+    if dropped := tuple(sorted({*old["inputs"]} - {*producers})):
+        reasons.append(InputsDropped(dropped))
     return (*reasons, *waiting)
 
 

@@ -290,3 +290,11 @@ def test_check_names_every_violation(tmp_path: Path) -> None:
     resources.remove("VAEDecoder")
     with pytest.raises(BundleError, match=r"(?s)\[document\].*\[missing-model\]"):
         check(tmp_path)
+
+
+def test_a_model_that_the_recipe_leaves_out_on_purpose_is_no_violation(tmp_path: Path) -> None:
+    resources = write_resources(tmp_path / "Resources", "sd")
+    resources.remove("TextEncoder")
+    document = {"allowed_rules": ["component-required-by-family"]}
+    assert "missing-model" in {violation.rule for violation in lint(resources.path, {"allowed_rules": []})}
+    assert "missing-model" not in {violation.rule for violation in lint(resources.path, document)}

@@ -5,6 +5,7 @@ from typing import Any
 from sdbuild.plan.reasons import (
     FormatChanged,
     InputChanged,
+    InputsDropped,
     InputWillRun,
     NeverBuilt,
     ParameterChanged,
@@ -65,3 +66,10 @@ def test_inputs_that_are_not_made_yet() -> None:
 
 def test_another_format_says_only_that() -> None:
     assert compare(format=2, stage_version=9) == (FormatChanged(),)
+
+
+def test_inputs_that_are_not_read_any_more_are_one_reason() -> None:
+    old = {**DOCUMENT, "inputs": {"package": "aa", "verify-convert-unet": "bb", "verify-chunk-unet": "cc"}}
+    (dropped,) = differences(old, DOCUMENT, PRODUCERS, {})
+    assert dropped == InputsDropped(("verify-chunk-unet", "verify-convert-unet"))
+    assert str(dropped) == "2 inputs are no longer read"

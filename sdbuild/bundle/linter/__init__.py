@@ -23,6 +23,10 @@ from sdbuild.bundle.linter.models import Sizes, lint_model
 from sdbuild.bundle.linter.tokenizer import lint_tokenizer
 from sdbuild.bundle.linter.violation import RULES, Violation
 
+# The preflight rule about models that the family's pipeline cannot do without; a recipe that overrules it means to add
+# them by other means, and its bundle says so.
+_REQUIRED = "component-required-by-family"
+
 __all__ = ["RULES", "Violation", "check", "lint", "lint_bundle"]
 
 
@@ -41,7 +45,8 @@ def lint(resources: Path, document: Mapping[str, Any] | None = None) -> list[Vio
     contents, violations = scan(resources)
     sizes = Sizes()
     violations += _lint_models(contents, sizes)
-    violations += lint_presence(contents)
+    if _REQUIRED not in (document or {}).get("allowed_rules", ()):
+        violations += lint_presence(contents)
     violations += lint_residual_agreement(contents)
     violations += lint_sizes(contents, sizes)
     if contents.has("TextEncoder") or contents.has("TextEncoder2"):
