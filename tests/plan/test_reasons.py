@@ -54,7 +54,7 @@ def test_fields_that_come_and_go() -> None:
     (fresh,) = compare(parameters={**DOCUMENT["parameters"], "fresh": True})
     assert str(fresh) == "fresh: none → yes"
     (role,) = differences(DOCUMENT, {**DOCUMENT, "inputs": {}}, {}, {})
-    assert role == InputChanged("package", "no longer read")
+    assert role == InputsDropped(("package",))
 
 
 def test_inputs_that_are_not_made_yet() -> None:
