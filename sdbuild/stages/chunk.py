@@ -17,7 +17,13 @@ STAGE = Stage(
     name="chunk",
     version=1,
     tools=("coremltools",),
-    modules=("sdbuild.coreml.chunk", "sdbuild.coreml.package", "sdbuild.coreml.program"),
+    modules=(
+        "sdbuild.coreml.chunk",
+        "sdbuild.coreml.cut",
+        "sdbuild.coreml.package",
+        "sdbuild.coreml.program",
+        "sdbuild.coreml.proto",
+    ),
 )
 
 
@@ -27,7 +33,7 @@ def run(
     """Split one package.
 
     Raises:
-        ChunkError: the program cannot be split.
+        ProgramError: the program cannot be split.
     """
     from sdbuild.coreml.chunk import chunk
 

@@ -20,11 +20,14 @@ STAGE = Stage(
     version=1,
     tools=("coremltools", "numpy"),
     modules=(
+        "sdbuild.coreml.candidates",
         "sdbuild.coreml.kmeans",
         "sdbuild.coreml.package",
         "sdbuild.coreml.packing",
+        "sdbuild.coreml.palette",
         "sdbuild.coreml.palettize",
         "sdbuild.coreml.program",
+        "sdbuild.coreml.proto",
     ),
 )
 
@@ -35,7 +38,7 @@ def run(
     """Palettize one package.
 
     Raises:
-        PalettizationError: a weight is NaN or infinite, or the deployment target cannot hold that many bits.
+        ProgramError: a weight is NaN or infinite, or the deployment target cannot hold that many bits.
     """
     from sdbuild.coreml.palettize import palettize
 
