@@ -54,13 +54,29 @@ def convert_stock(
 
 
 def program_of(package: Package) -> bytes:
-    """The serialised program and interface, without metadata."""
+    """The serialised program and interface, without metadata, and with values numbered in order of appearance.
+
+    coremltools numbers the constants that have no name of their own, also those that a translation makes in vain, as
+    that of a check at run time does. So the numbers may differ where the programs do not.
+    """
     spec = type(package.spec)()
     spec.CopyFrom(package.spec)
     spec.mlProgram.attributes.clear()
     spec.description.ClearField("metadata")
-    for feature in (*spec.description.input, *spec.description.output):
+    features = (*spec.description.input, *spec.description.output)
+    for feature in features:
         feature.shortDescription = ""
+    names = {feature.name: feature.name for feature in features}
+    for block in spec.mlProgram.functions["main"].block_specializations.values():
+        for operation in block.operations:
+            operation.attributes["name"].Clear()
+            for output in operation.outputs:
+                output.name = names.setdefault(output.name, f"%{len(names)}")
+            for argument in operation.inputs.values():
+                for binding in argument.arguments:
+                    if binding.name:
+                        binding.name = names[binding.name]
+        block.outputs[:] = [names[name] for name in block.outputs]
     return bytes(spec.SerializeToString(deterministic=True))
 
 

@@ -32,8 +32,28 @@ def export(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Any:
     with mode:
         examples = tuple(torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in inputs)
     with _pretending_to_be_real(module, mode), _without_needless_work(), torch.no_grad():
-        program = torch.export.export(module, examples, strict=False)
-        return program.run_decompositions({})
+        return _trace(module, examples)
+
+
+def _trace(module: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> Any:
+    """The graph of `torch.export.export(…).run_decompositions({})`, from one trace.
+
+    The public way traces the module, and then traces the result twice more to make it functional. torch can also make
+    it functional while it traces the module. Both graphs are the same but for checks of element types at run time,
+    which the one trace does not record and which the lowering drops. Where a version of torch has no such entry, the
+    public way is taken.
+    """
+    try:
+        from torch.export._trace import _export
+        from torch.export.exported_program import (
+            _override_composite_implicit_decomp,
+            _split_decomp_table_to_cia_and_python_decomp,
+        )
+    except ImportError:
+        return torch.export.export(module, examples, strict=False).run_decompositions({})
+    kept, _ = _split_decomp_table_to_cia_and_python_decomp({})
+    with _override_composite_implicit_decomp(kept):
+        return _export(module, examples, strict=False, pre_dispatch=False)
 
 
 @contextmanager
