@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.plot_cost docs/explanation/cost.jsonl docs/explanation/cost.png
 
-Each line of the input is a measurement of `bench_convert` with the model's number of parameters added. Needs matplotlib,
-which is in the extra `benchmarks`.
+Each line of the input is a measurement of `bench_convert` with the model's number of parameters added. Needs
+matplotlib, which is in the extra `benchmarks`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
         axes.plot(parameters, values, "o", color="tab:blue")
         for x, y, row in zip(parameters, values, rows, strict=True):
             axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(6, 6), fontsize=8)
-        axes.set(title=title, xlabel="parameters of the UNet, millions", xscale="symlog", ylim=(0, None))
+        axes.set(title=title, xlabel="parameters of the UNet, millions", xscale="symlog", ylim=(0, 1.2 * max(values)))
         axes.set_xlim(0.5, 20000)
         axes.grid(alpha=0.3)
     figure.savefig(arguments.out, dpi=120, metadata={"Software": ""})
