@@ -54,8 +54,7 @@ def stable_diffusion_schedule() -> NDArray[np.float64]:
 
     Source: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022 (released weights).
     """
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=np.float64) ** 2
-    return np.cumprod(1.0 - betas, dtype=np.float64)
+    return training_schedule({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"})
 
 
 def training_schedule(configuration: Mapping[str, Any]) -> NDArray[np.float64]:
