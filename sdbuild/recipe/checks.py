@@ -61,6 +61,22 @@ def check_target(root: Mapping) -> Iterator[Diagnostic]:
             case (int() | float()) as some, (int() | float()) as most if some > most:
                 message = f"`app_memory_gb`: {some:g}, more than the device's {most:g}"
                 yield Diagnostic("wrong-value", message, app.span, "an app gets a part of the device's memory")
+    for older, newer in (("shipped_os_version", "os_version"), ("os_version", "newest_os_version")):
+        first, second = _version(root, older), _version(root, newer)
+        if first is not None and second is not None and _numbers(second) < _numbers(first)[: len(_numbers(second))]:
+            message = f"`{newer}`: {second.value}, older than `{older}`, which is {first.value}"
+            yield Diagnostic("wrong-value", message, second.span, f"write {first.value} or a newer one")
+
+
+def _version(root: Mapping, key: str) -> Scalar | None:
+    """A version of a system, where one is written."""
+    node = _value(root, key)
+    written = isinstance(node, Scalar) and isinstance(node.value, str) and node.value.replace(".", "").isdecimal()
+    return node if isinstance(node, Scalar) and written else None
+
+
+def _numbers(version: Scalar) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(version.value).split(".") if part)
 
 
 def _value(root: Mapping, key: str) -> Node | None:

@@ -53,6 +53,29 @@ def test_targets_say_where_the_memory_figure_comes_from(path: Path) -> None:
     assert target.app_memory_gb <= 0.75 * target.memory_gb
 
 
+CHIPS = {
+    "iOS": ["A14", "A15", "A16", "A17", "A18", "A19"],
+    "iPadOS": ["A17", "M1", "M2", "M3", "M4", "M5"],
+    "macOS": ["M1", "M2", "M3", "M4", "M5"],
+}
+
+
+@pytest.mark.parametrize(("system", "generations"), CHIPS.items())
+def test_every_generation_of_chips_has_targets(system: str, generations: list[str]) -> None:
+    targets = [load_target(name, TARGETS) for name in TARGET_NAMES]
+    found = {t.neural_engine.generation for t in targets if t.os == system and t.neural_engine is not None}
+    assert sorted(found) == generations
+    assert all(t.neural_engine is not None and t.newest_os_version is not None for t in targets)
+
+
+def test_published_latencies_belong_to_their_target() -> None:
+    for name in TARGET_NAMES:
+        target = load_target(name, TARGETS)
+        for latency in target.latencies:
+            assert any(latency.device.startswith(device.split(" (")[0]) for device in (target.device, *target.also))
+            assert latency.compute_unit is target.compute_unit
+
+
 def test_own_recipes_come_before_the_checked_in_ones(tmp_path: Path) -> None:
     assert catalogue_directories("recipes", tmp_path) == RECIPES
     (tmp_path / "recipes").mkdir()
