@@ -27,13 +27,13 @@ def build(
 ) -> ComponentModel:
     """Build a component without its weights.
 
-    Each component reads the arguments that concern it: attention, batch and `controlnet_ready` are the UNet's and the
-    ControlNet's; the text length is theirs and the text encoders'; the latent size is everybody's but the text
+    Each component reads the arguments that concern it: attention, batch and `controlnet_ready` are the denoiser's and
+    the ControlNet's; the text length is theirs and the text encoders'; the latent size is everybody's but the text
     encoders'.
 
     Args:
-        component: `text_encoder`, `text_encoder_2`, `unet`, `vae_decoder`, `vae_encoder`, `safety_checker`
-            or `controlnet`.
+        component: `text_encoder`, `text_encoder_2`, `text_encoder_3`, `unet`, `transformer`, `vae_decoder`,
+            `vae_encoder`, `safety_checker` or `controlnet`.
         checkpoint: the folder with this component's config.json and weights.
         attention_implementation: ORIGINAL, SPLIT_EINSUM, SPLIT_EINSUM_V2 or SDPA.
         latent_height: rows of the latent.
@@ -52,6 +52,10 @@ def build(
         from sdbuild.models.text_encoder import build_text_encoder
 
         return build_text_encoder(component, checkpoint, text_sequence_length=text_sequence_length, family=family)
+    if component == "text_encoder_3":
+        from sdbuild.models.t5 import build_t5
+
+        return build_t5(checkpoint, text_sequence_length=text_sequence_length)
     if component in ("vae_decoder", "vae_encoder"):
         from sdbuild.models.vae import build_vae
 
@@ -75,6 +79,18 @@ def build(
             family=family,
             query_chunk=query_chunk,
         )
+    if component == "transformer":
+        from sdbuild.models.mmdit import build_transformer
+
+        return build_transformer(
+            checkpoint,
+            attention_implementation=attention_implementation,
+            latent_height=latent_height,
+            latent_width=latent_width,
+            text_sequence_length=text_sequence_length,
+            batch=batch,
+            query_chunk=query_chunk,
+        )
     if component == "controlnet":
         from sdbuild.models.controlnet import build_controlnet
 
@@ -89,6 +105,6 @@ def build(
             query_chunk=query_chunk,
         )
     raise ModelError(
-        f"Unknown component {component!r}; known are text_encoder, text_encoder_2, unet, vae_decoder, vae_encoder, "
-        "safety_checker and controlnet."
+        f"Unknown component {component!r}; known are text_encoder, text_encoder_2, text_encoder_3, unet, transformer, "
+        "vae_decoder, vae_encoder, safety_checker and controlnet."
     )

@@ -14,7 +14,7 @@ import mmap
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -107,6 +107,39 @@ class ConstantWeight:
 
     def done(self) -> None:
         """Nothing is mapped."""
+
+
+@dataclass(frozen=True)
+class DerivedWeight:
+    """A stored tensor of which a small part, or another order, is wanted; implements `sdbuild.tensors.Weight`.
+
+    Attributes:
+        source: the stored tensor.
+        shape: the shape of what `derive` returns.
+        derive: the stored values → the wanted ones.
+    """
+
+    source: StoredTensor
+    shape: tuple[int, ...]
+    derive: Callable[[NDArray[Any]], NDArray[Any]] = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The stored tensor's name."""
+        return self.source.name
+
+    @property
+    def dtype(self) -> str:
+        """The stored element type."""
+        return self.source.dtype
+
+    def read(self) -> NDArray[np.generic]:
+        """The wanted values, in memory of their own."""
+        return np.ascontiguousarray(self.derive(self.source.read()).reshape(self.shape))
+
+    def done(self) -> None:
+        """Give the stored tensor's pages back."""
+        self.source.done()
 
 
 class Checkpoint(Mapping[str, StoredTensor]):

@@ -23,6 +23,33 @@ def pointwise(layer: nn.Linear | nn.Conv2d) -> nn.Conv2d:
     return nn.Conv2d(layer.in_features, layer.out_features, 1, bias=layer.bias is not None, device="meta")
 
 
+def normalise_channels(hidden: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Layer normalisation over the channels of (B, C, 1, S), without scale and bias."""
+    centred = hidden - hidden.mean(1, keepdim=True)
+    variance = (centred * centred).mean(1, keepdim=True)
+    return centred * torch.rsqrt(variance + epsilon)
+
+
+def normalise_root_mean_square(
+    hidden: torch.Tensor, dimension: int, epsilon: float, *, unit: float = 1.0
+) -> torch.Tensor:
+    """Root mean square normalisation (Zhang and Sennrich 2019), without scale, exact in float16 for every finite input.
+
+    x / √(mean x² + ε) = u / √(mean u² + ε / m²) with u = x / m, as in `WideRangeGroupNorm`.
+
+    Args:
+        hidden: any shape, in units of `unit`.
+        dimension: the dimension to normalise over.
+        epsilon: ε for values in units of 1.
+        unit: what 1 is in `hidden`; m is no smaller.
+    """
+    largest = hidden.abs().amax(dimension, keepdim=True).clamp(min=unit)
+    relative = unit / largest
+    scaled = hidden / largest
+    variance = (scaled * scaled).mean(dimension, keepdim=True)
+    return scaled * torch.rsqrt(variance + relative * relative * epsilon)
+
+
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of (B, C, 1, S).
 
@@ -39,9 +66,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, C, 1, S) → the same shape."""
-        centred = hidden - hidden.mean(1, keepdim=True)
-        variance = (centred * centred).mean(1, keepdim=True)
-        return centred * torch.rsqrt(variance + self.epsilon) * self.weight + self.bias
+        return normalise_channels(hidden, self.epsilon) * self.weight + self.bias
 
 
 class GroupNorm(nn.Module):

@@ -49,7 +49,9 @@ def reference(component: str, checkpoint: Path, *, family: str | None = None) ->
     wrap = {
         "text_encoder": _text_encoder,
         "text_encoder_2": _text_encoder,
+        "text_encoder_3": _t5,
         "unet": _unet,
+        "transformer": _transformer,
         "controlnet": _controlnet,
         "vae_decoder": _vae_decoder,
         "vae_encoder": _vae_encoder,
@@ -84,6 +86,37 @@ def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Origi
             output.hidden_states[-2] if penultimate else output.last_hidden_state,
             output.text_embeds if projected else output.pooler_output,
         )
+
+    return Original(model, run)
+
+
+def _t5(component: str, checkpoint: Path, family: str | None) -> Original:
+    from transformers import T5EncoderModel
+
+    model = _load(T5EncoderModel, checkpoint)
+
+    def run(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        # Ours is 1 for padding, transformers' for the text.
+        states = model(input_ids.long(), attention_mask=1 - attention_mask).last_hidden_state
+        return (states.transpose(1, 2).unsqueeze(2),)
+
+    return Original(model, run)
+
+
+def _transformer(component: str, checkpoint: Path, family: str | None) -> Original:
+    from diffusers import SD3Transformer2DModel
+
+    model = _load(SD3Transformer2DModel, checkpoint)
+
+    def run(latents: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor) -> tuple[Tensor, ...]:
+        output: tuple[Tensor, ...] = model(
+            latents,
+            timestep=timestep,
+            encoder_hidden_states=text.squeeze(2).transpose(1, 2),
+            pooled_projections=pooled.flatten(1),
+            return_dict=False,
+        )
+        return output
 
     return Original(model, run)
 

@@ -13,7 +13,15 @@ from sdbuild.coreml.package import Package
 from sdbuild.models.build import build
 from sdbuild.models.component import ComponentModel
 from tests.coreml.stock import convert_stock, program_of, weights_of
-from tests.models.conftest import save_controlnet, save_safety_checker, save_text_encoder, save_unet, save_vae
+from tests.models.conftest import (
+    save_controlnet,
+    save_safety_checker,
+    save_t5,
+    save_text_encoder,
+    save_transformer,
+    save_unet,
+    save_vae,
+)
 
 UNET = {"latent_height": 8, "latent_width": 8, "text_sequence_length": 7}
 LEVEL: dict[str, Any] = {
@@ -63,6 +71,11 @@ def unet(path: Path, family: str = "sd1", attention: str = "SPLIT_EINSUM", **opt
     return build("unet", save_unet(path, family, **config), attention_implementation=attention, **(UNET | options))
 
 
+def transformer(path: Path, family: str, **options: Any) -> ComponentModel:
+    size = {"latent_height": 8, "latent_width": 12, "text_sequence_length": 5}
+    return build("transformer", save_transformer(path, family, num_layers=2), **(size | options))
+
+
 CASES: dict[str, Callable[[Path], ComponentModel]] = {
     "unet ORIGINAL": lambda path: unet(path, attention="ORIGINAL"),
     "unet SPLIT_EINSUM": unet,
@@ -76,6 +89,9 @@ CASES: dict[str, Callable[[Path], ComponentModel]] = {
     "sdxl text encoder": lambda path: build(
         "text_encoder_2", save_text_encoder(path, projected=True, num_hidden_layers=2)
     ),
+    "sd3 transformer": lambda path: transformer(path, "sd3", attention_implementation="ORIGINAL"),
+    "sd3.5 transformer": lambda path: transformer(path, "sd35"),
+    "t5": lambda path: build("text_encoder_3", save_t5(path, num_layers=2)),
     "vae decoder": lambda path: build("vae_decoder", save_vae(path, **VAE), latent_height=4, latent_width=4),
     "vae encoder": lambda path: build("vae_encoder", save_vae(path, **VAE), latent_height=4, latent_width=4),
     "safety checker": lambda path: build("safety_checker", save_safety_checker(path), latent_height=8, latent_width=8),
@@ -87,6 +103,7 @@ OPTIONS = {
     "text encoder": {"precision": "float32", "deployment_target": "iOS17"},
     "sd2 unet": {"deployment_target": "iOS17"},
     "sdxl unet": {"deployment_target": "iOS18"},
+    "sd3 transformer": {"precision": "float32", "deployment_target": "iOS17"},
     "vae encoder": {"deployment_target": "iOS18"},
 }
 

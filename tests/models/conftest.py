@@ -48,6 +48,13 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 
 
+# Stable Diffusion 3, and 3.5 medium: normalised queries and keys, and a second attention in the first layers.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "sd3": {},
+    "sd35": {"qk_norm": "rms_norm", "dual_attention_layers": (0, 1)},
+}
+
+
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Move every parameter away from what it starts as: ones, zeros and tiny numbers hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
@@ -67,6 +74,39 @@ def save_unet(path: Path, family: str = "sd1", **changes: Any) -> Path:
     from diffusers import UNet2DConditionModel
 
     randomise(UNet2DConditionModel(**(_UNET | UNETS[family] | changes))).save_pretrained(path)
+    return path
+
+
+def save_transformer(path: Path, family: str = "sd3", **changes: Any) -> Path:
+    from diffusers import SD3Transformer2DModel
+
+    config: dict[str, Any] = {
+        "sample_size": 16,
+        "num_layers": 3,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 40,
+        "caption_projection_dim": 32,
+        "pooled_projection_dim": 24,
+        "pos_embed_max_size": 10,
+    }
+    randomise(SD3Transformer2DModel(**(config | TRANSFORMERS[family] | changes))).save_pretrained(path)
+    return path
+
+
+def save_t5(path: Path, **changes: Any) -> Path:
+    from transformers import T5Config, T5EncoderModel
+
+    config: dict[str, Any] = {
+        "vocab_size": 100,
+        "d_model": 32,
+        "d_kv": 12,
+        "d_ff": 48,
+        "num_layers": 3,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+    }
+    randomise(T5EncoderModel(T5Config(**(config | changes)))).save_pretrained(path)
     return path
 
 
@@ -129,6 +169,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The folder of a tiny checkpoint, by component and options; saved once a session."""
     savers = {
         "unet": save_unet,
+        "transformer": save_transformer,
+        "t5": save_t5,
         "controlnet": save_controlnet,
         "vae": save_vae,
         "text_encoder": save_text_encoder,
