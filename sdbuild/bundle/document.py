@@ -92,6 +92,8 @@ def checkpoint_facts(index: Path) -> Json:
     xl = (facts.family or "").startswith("sdxl")
     return {
         "family": facts.family,
+        "task": facts.task,
+        "guidance_embedding": facts.guidance_embedding,
         "prediction_type": facts.prediction_type or "epsilon",
         "scheduler": scheduler,
         "vae": {
@@ -102,6 +104,14 @@ def checkpoint_facts(index: Path) -> Json:
         },
         "force_zeros_for_empty_prompt": bool(_index(index).get("force_zeros_for_empty_prompt", xl)),
     }
+
+
+def extensions(facts: Mapping[str, Any]) -> list[str]:
+    """What an app must feed beyond what the Swift package feeds: keys of the linter's `EXTENSIONS`."""
+    found = [facts["task"]] if facts["task"] in ("inpainting", "instruct-pix2pix") else []
+    if facts["guidance_embedding"] is not None:
+        found.append("guidance-embedding")
+    return sorted(found)
 
 
 def _scheduler(index: Path) -> Json:

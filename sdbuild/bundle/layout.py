@@ -22,6 +22,7 @@ _BASE_NAMES = {
     "text_encoder_2": "TextEncoder2",
     "unet": "Unet",
     "controlled_unet": "ControlledUnet",
+    "unet_refiner": "UnetRefiner",
     "vae_decoder": "VAEDecoder",
     "vae_encoder": "VAEEncoder",
     "safety_checker": "SafetyChecker",

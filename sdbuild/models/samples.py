@@ -108,7 +108,9 @@ def _value(spec: TensorSpec, scene: Scene, step: int, rng: np.random.Generator) 
             return _token_ids(shape, scene, rng)
         case "attention_mask":
             return np.ones(shape, np.float32)
-        case "sample" | "latent_image_embeddings":
+        case "sample":
+            return _denoisers_sample(shape, scene, step, rng)
+        case "latent_image_embeddings":
             return _noised_latents(shape, scene, step, rng)
         case "timestep":
             return np.full(shape, step, np.float32)
@@ -141,6 +143,20 @@ def _token_ids(shape: tuple[int, ...], scene: Scene, rng: np.random.Generator) -
     words = min(length - 2, 5 + int(rng.integers(0, max(length // 2, 1))))
     ids[:, 1 : 1 + words] = rng.integers(0, scene.vocabulary - 2, (batch, words))
     return ids
+
+
+def _denoisers_sample(shape: tuple[int, ...], scene: Scene, step: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Noised latents, and what some UNets take beside them: a mask (1 where to draw), latents of a known picture."""
+    batch, channels, height, width = shape
+    if channels not in (8, 9):
+        return _noised_latents(shape, scene, step, rng)
+    parts = [_noised_latents((batch, 4, height, width), scene, step, rng)]
+    if channels == 9:
+        mask = np.zeros((batch, 1, height, width), np.float32)
+        mask[..., height // 4 : height // 2, width // 4 :] = 1
+        parts.append(mask)
+    known = _smooth((1, 4, height, width), rng)
+    return np.concatenate([*parts, np.repeat(known, batch, axis=0)], axis=1).astype(np.float32)
 
 
 def _noised_latents(shape: tuple[int, ...], scene: Scene, step: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -278,6 +278,12 @@ def _time_ids(config: Any, family: str | None) -> int:
     text encoder makes its pooled output as wide as its hidden states.
     """
     remaining = config.projection_class_embeddings_input_dim - 5 * config.addition_time_embed_dim
+    looks_like_refiner = remaining == _text_width(config)
+    if family == "sdxl-refiner" and not looks_like_refiner:
+        raise ModelError(
+            "config.json: this is no refiner: its text states are "
+            f"{_text_width(config)} wide, a refiner's are as wide as its pooled text state, {remaining}."
+        )
     if family is None:
-        return 5 if remaining == _text_width(config) else 6
+        return 5 if looks_like_refiner else 6
     return 5 if family == "sdxl-refiner" else 6

@@ -130,8 +130,10 @@ class OpenBundle:
         self.unet_files(controlled=bool(request.controlnet_images))
         channels, expected = self.latent_shape[1], int(self.document["vae"]["latent_channels"])
         if channels != expected:
+            task = self.document.get("task") or "other"
             raise PipelineError(
-                f"the UNet takes {channels} channels, as inpainting and instruction models do; {_LATENT_CHANNELS_ONLY}"
+                f"the UNet takes {channels} channels, as {task} models do; {_LATENT_CHANNELS_ONLY}\n"
+                "  the bundle is for an app that feeds the others too: its bundle.json names them under extensions"
             )
         if not self.has("VAEDecoder"):
             raise PipelineError(f"{self.path} has no VAEDecoder; add vae_decoder to the recipe's components")
@@ -151,9 +153,8 @@ class OpenBundle:
             PipelineError: the bundle has no such UNet.
         """
         base = "ControlledUnet" if controlled else "Unet"
-        for names in ((f"{base}Chunk1", f"{base}Chunk2"), (base,)):
-            if all(self.has(name) for name in names):
-                return names
+        if names := self._whole_or_chunks(base):
+            return names
         if controlled:
             raise PipelineError(
                 f"{self.path} has no {base}, which ControlNets need; list them under controlnets: in the recipe"
@@ -161,14 +162,22 @@ class OpenBundle:
         advice = "give it ControlNet pictures, or " if self.controlnets else ""
         raise PipelineError(f"{self.path} has no {base}; {advice}add unet to the recipe's components")
 
-    def unet_inputs(self) -> dict[str, TensorSpec]:
-        """The inputs of the UNet, whichever the bundle has."""
-        for controlled in (False, True):
-            try:
-                files = self.unet_files(controlled=controlled)
-            except PipelineError:
-                continue
-            return {spec.name: spec for file in reversed(files) for spec in self._specs(file)}
+    @property
+    def refiner_files(self) -> tuple[str, ...]:
+        """The models that make up the UNet of SDXL's refiner beside the base's; empty where there is none."""
+        return self._whole_or_chunks("UnetRefiner")
+
+    def _whole_or_chunks(self, base: str) -> tuple[str, ...]:
+        for names in ((f"{base}Chunk1", f"{base}Chunk2"), (base,)):
+            if all(self.has(name) for name in names):
+                return names
+        return ()
+
+    def unet_inputs(self, base: str | None = None) -> dict[str, TensorSpec]:
+        """The inputs of the UNet of that name, by default of whichever the bundle has."""
+        for name in ("Unet", "ControlledUnet") if base is None else (base,):
+            if files := self._whole_or_chunks(name):
+                return {spec.name: spec for file in reversed(files) for spec in self._specs(file)}
         raise PipelineError(f"{self.path} has no UNet; add unet to the recipe's components")
 
     def model(self, name: str) -> RunnableModel:

@@ -43,14 +43,15 @@ def make_condition(
     conditional: TextStates,
     pictures: tuple[Floats, ...],
     guidance_scale: float,
+    unet: str | None = None,
 ) -> Condition:
-    """The condition that a bundle's UNet asks for.
+    """The condition that a bundle's UNet asks for, or the one called `unet`.
 
     Raises:
         PipelineError: the text encoders do not give what the UNet takes.
     """
     states = (unconditional, conditional)
-    inputs = bundle.unet_inputs()
+    inputs = bundle.unet_inputs(unet)
     hidden = _channels_first(np.concatenate([state.hidden for state in states]))
     expected = inputs["encoder_hidden_states"].shape[1:]
     if hidden.shape[1:] != expected:

@@ -18,7 +18,7 @@ from sdbuild.pipeline.models import Backend, Precision
 from sdbuild.pipeline.noise import NoiseSource, noise_source
 from sdbuild.pipeline.request import Request
 from sdbuild.pipeline.safety import is_flagged
-from sdbuild.pipeline.sampling import sample
+from sdbuild.pipeline.sampling import Turn, sample
 from sdbuild.pipeline.schedulers import make_scheduler, scheduler_name
 from sdbuild.pipeline.text import TextStates, Warn
 
@@ -109,13 +109,13 @@ class Pipeline:
         )
         total = len(prompts) * request.image_count
         for number, words in enumerate(prompts):
-            condition = self._condition(states, words, request)
+            turns = self._condition(states, words, request), self._refining(states, words, request)
             noise = noise_source(request.generator, request.seed)
             starts = [noise.normal(self.bundle.latent_shape) for _ in range(request.image_count)]
             original = None if request.image is None else self._encode_picture(request.image, noise)
             for index, start in enumerate(starts):
                 report = _after(number * request.image_count + index, total, on_step)
-                latents = self._denoise(condition, request, start, original, noise, report)
+                latents = self._denoise(turns, request, start, original, noise, report)
                 yield self._finish(latents, words, request, index)
 
     def _condition(self, states: dict[str, TextStates], words: str, request: Request) -> Condition:
@@ -126,9 +126,17 @@ class Pipeline:
         controls = tuple(pictures.to_unit(picture, height, width) for picture in request.controlnet_images.values())
         return make_condition(self.bundle, unconditional, states[words], controls, request.guidance_scale)
 
+    def _refining(self, states: dict[str, TextStates], words: str, request: Request) -> Condition | None:
+        """What steers the refiner, which attends to the second text encoder alone; None where there is none."""
+        if not self.bundle.refiner_files:
+            return None
+        width = self.bundle.unet_inputs("UnetRefiner")["encoder_hidden_states"].shape[1]
+        unconditional, conditional = (states[text].last(width) for text in (request.negative_prompt, words))
+        return make_condition(self.bundle, unconditional, conditional, (), request.guidance_scale, unet="UnetRefiner")
+
     def _denoise(
         self,
-        condition: Condition,
+        turns: tuple[Condition, Condition | None],
         request: Request,
         noise: Floats,
         original: Floats | None,
@@ -136,17 +144,25 @@ class Pipeline:
         on_step: Step | None,
     ) -> Floats:
         controlnets = list(request.controlnet_images)
+        condition, refining = turns
+
+        def refiner() -> Turn:
+            assert refining is not None
+            self._tidy()
+            return Denoiser([self.bundle.model(name) for name in self.bundle.refiner_files]), refining
+
+        denoiser = Denoiser(
+            [self.bundle.model(name) for name in self.bundle.unet_files(controlled=bool(controlnets))],
+            [self.bundle.model(f"controlnet/{name}") for name in controlnets],
+            controlnet_scale=request.controlnet_scale,
+        )
         latents = sample(
-            Denoiser(
-                [self.bundle.model(name) for name in self.bundle.unet_files(controlled=bool(controlnets))],
-                [self.bundle.model(f"controlnet/{name}") for name in controlnets],
-                controlnet_scale=request.controlnet_scale,
-            ),
-            condition,
+            (denoiser, condition),
             make_scheduler(request.scheduler, self.bundle.scheduler_configuration),
             request,
             noise=noise,
             original=original,
+            refiner=None if refining is None else refiner,
             generator=source.generator,
             on_step=on_step,
         )
@@ -201,6 +217,8 @@ class Pipeline:
         }
         if request.image_count > 1:
             story["index"] = str(index)
+        if self.bundle.refiner_files:
+            story["refiner_start"] = f"{request.refiner_start:g}"
         if request.image is not None:
             story["strength"] = f"{request.strength:g}"
         if request.controlnet_images:

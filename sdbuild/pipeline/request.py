@@ -48,6 +48,8 @@ class Request:
         strength: how much of `image` is drawn anew, above 0 and at most 1.
         controlnet_images: ControlNet's name in the bundle → the picture that it follows, black to white.
         controlnet_scale: how strongly ControlNets steer.
+        refiner_start: the share of the steps that SDXL's base draws before the bundle's refiner, if it has one, goes
+            on; 1 leaves the refiner out. The Swift package's default is 0.8 too.
         safety: whether the bundle's safety checker, if it has one, blackens what it flags.
         force_zeros_for_empty_prompt: steer away from zeros instead of the encoded empty prompt when there is no
             negative prompt. Diffusers does so for SDXL where `bundle.json` says it; the Swift package never does.
@@ -64,6 +66,7 @@ class Request:
     strength: float = 0.75
     controlnet_images: Mapping[str, Image.Image] = field(default_factory=dict)
     controlnet_scale: float = 1.0
+    refiner_start: float = 0.8
     safety: bool = True
     force_zeros_for_empty_prompt: bool = False
 
@@ -73,6 +76,10 @@ class Request:
         self._refuse(
             not 0 < self.strength <= 1,
             f"strength={self.strength}: strength is above 0 (keep the picture) and at most 1 (keep next to nothing)",
+        )
+        self._refuse(
+            not 0 <= self.refiner_start <= 1,
+            f"refiner_start={self.refiner_start}: a share of the steps, from 0 to 1, is needed",
         )
         for name in ("guidance_scale", "controlnet_scale"):
             value = getattr(self, name)

@@ -14,30 +14,33 @@ from sdbuild.pipeline.errors import PipelineError
 from sdbuild.pipeline.request import Request
 from sdbuild.pipeline.schedulers import takes_generator
 
+Turn = tuple[Denoiser, Condition]
+"""Who denoises, and what steers it."""
+
 Count = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
 
 
 def sample(
-    denoiser: Denoiser,
-    condition: Condition,
+    first: Turn,
     scheduler: Any,
     request: Request,
     *,
     noise: Floats,
     original: Floats | None,
+    refiner: Callable[[], Turn] | None = None,
     generator: torch.Generator,
     on_step: Count | None = None,
 ) -> Floats:
     """Denoise one latent image.
 
     Args:
-        denoiser: predicts noise.
-        condition: what steers it.
+        first: who begins.
         scheduler: a fresh scheduler of diffusers.
         request: steps, strength and guidance scale.
         noise: (1, channels, height, width), standard normal.
         original: latents of the picture to start from, or None to start from noise alone.
+        refiner: gives who draws the last steps, from `request.refiner_start` on; asked when it is its turn.
         generator: for schedulers that draw noise at every step.
         on_step: called after each step.
 
@@ -55,8 +58,12 @@ def sample(
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(skipped)
         latents = scheduler.add_noise(torch.from_numpy(original), latents, timesteps[:1])
+    denoiser, condition = first
+    turn = int(len(timesteps) * request.refiner_start)
     drawing = {"generator": generator} if takes_generator(scheduler) else {}
     for index, timestep in enumerate(timesteps):
+        if refiner is not None and index == turn:
+            denoiser, condition = refiner()
         scaled = scheduler.scale_model_input(latents, timestep).numpy()
         prediction = denoiser.predict(scaled, float(timestep), condition, request.guidance_scale)
         latents = scheduler.step(torch.from_numpy(prediction), timestep, latents, **drawing).prev_sample

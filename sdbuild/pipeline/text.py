@@ -34,6 +34,10 @@ class TextStates:
     hidden: Floats
     pooled: Floats | None
 
+    def last(self, width: int) -> TextStates:
+        """The states of the last encoder alone, which is `width` wide: what SDXL's refiner attends to."""
+        return TextStates(self.hidden[..., -width:], self.pooled)
+
     def zeros(self) -> TextStates:
         """Zeros in the place of every state."""
         return TextStates(np.zeros_like(self.hidden), None if self.pooled is None else np.zeros_like(self.pooled))

@@ -13,8 +13,9 @@ from sdbuild.bundle.layout import controlnet_name
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source
 from sdbuild.recipe import Recipe, Target
+from sdbuild.recipe.vocabulary import UNET_REFINER
 
-SDXL = "sdxl"
+SDXL, REFINER = "sdxl", "sdxl-refiner"
 
 SAMPLES = 3
 """Sets of inputs in a verification: for a denoiser the first, the middle and the last step of the schedule."""
@@ -53,6 +54,7 @@ class TargetPlan:
         target: the device.
         model: where the pipeline comes from.
         controlnets: where each ControlNet comes from, in the recipe's order.
+        refiner: where SDXL's refiner comes from; None for bundles without.
         verify: whether to compare each model with the original one.
         compiler: the Core ML compiler's build; None where there is none, and then nothing is compiled.
     """
@@ -61,6 +63,7 @@ class TargetPlan:
     target: Target
     model: Source
     controlnets: tuple[Source, ...]
+    refiner: Source | None
     verify: bool
     compiler: str | None
     _drafts: dict[str, Draft] = field(default_factory=dict)
@@ -97,6 +100,8 @@ class TargetPlan:
             yield Part(component.value, component.value, component.value, component.checkpoint_folder)
         if self.controlnets:
             yield Part("controlled_unet", "unet", "unet", "unet")
+        if self.refiner is not None:
+            yield Part(UNET_REFINER, "unet", UNET_REFINER, UNET_REFINER)
         for source in self.controlnets:
             name = f"controlnet-{controlnet_name(source.label)}"
             yield Part(name, "controlnet", "controlnet", name)
@@ -107,20 +112,22 @@ class TargetPlan:
     def _source(self, name: str, source: Source, component: str) -> Draft:
         base = f"source:{name}"
         if base not in self._drafts:
-            precision = self._source_precision(component)
+            precision = self._source_precision(name)
             parameters, files = source.parameters(component, precision), source.files(component, precision)
             self._add(Draft(base, "source", name, parameters, files=files))
         return self._drafts[base]
 
-    def _source_precision(self, component: str) -> str | None:
-        """The precision that a component's weights are needed in: the highest of the models that are made from it."""
-        needed = {self._precision(part) for part in self._parts() if part.source.partition("-")[0] == component}
+    def _source_precision(self, name: str) -> str | None:
+        """The precision that a source's weights are needed in: the highest of the models that are made from it."""
+        needed = {self._precision(part) for part in self._parts() if part.source == name}
         if not needed:
             return None
         return "float32" if "float32" in needed else "float16"
 
     def _origin(self, part: Part) -> Source:
         """The checkpoint that a part is made from."""
+        if part.name == UNET_REFINER and self.refiner is not None:
+            return self.refiner
         if part.component != "controlnet":
             return self.model
         names = [f"controlnet-{controlnet_name(source.label)}" for source in self.controlnets]
@@ -129,12 +136,20 @@ class TargetPlan:
     def _checkpoint(self, part: Part) -> Draft:
         if part.component == "controlnet":
             return self._source(part.name, self._origin(part), "controlnet")
+        if part.name == UNET_REFINER:
+            return self._source(part.name, self._origin(part), "unet")
         return self._source(part.source, self.model, part.source)
 
     @cached_property
     def _family(self) -> str | None:
         # Told from the recipe alone: a graph must not change once the checkpoint's own files have been fetched.
         return SDXL if "text_encoder_2" in self.recipe.components else None
+
+    @property
+    def _is_refiner(self) -> bool:
+        """Whether the recipe builds SDXL's refiner alone, which has the second text encoder only."""
+        components = self.recipe.components
+        return "text_encoder_2" in components and "text_encoder" not in components
 
     def _interface(self, part: Part) -> dict[str, Any]:
         """The parameters that fix a model's inputs and outputs."""
@@ -148,6 +163,9 @@ class TargetPlan:
             parameters |= {"text_sequence_length": recipe.text_sequence_length, "batch": recipe.unet.batch}
         if part.is_unet:
             parameters["controlnet_ready"] = part.name == "controlled_unet"
+        if part.name == UNET_REFINER or (part.name == "unet" and self._is_refiner):
+            # So that another checkpoint under this name is refused at once.
+            parameters["family"] = REFINER
         return parameters
 
     def _precision(self, part: Part) -> str:
@@ -204,7 +222,7 @@ class TargetPlan:
         """The original module's answers, which every verification of a part is compared with."""
         inputs = {"checkpoint": self._checkpoint(part)}
         if part.component in ("unet", "controlnet"):
-            inputs |= self._conditioning()
+            inputs |= self._conditioning(part)
         parameters = self._interface(part) | {
             "precision": self._precision(part),
             "samples": SAMPLES,
@@ -212,10 +230,10 @@ class TargetPlan:
         }
         return self._add(Draft(f"reference:{part.name}", "reference", part.name, parameters, inputs))
 
-    def _conditioning(self) -> dict[str, Draft]:
+    def _conditioning(self, part: Part) -> dict[str, Draft]:
         """What realistic inputs of a denoiser are computed with: text states and the schedule's time steps."""
         names = ["scheduler"]
-        if "text_encoder" in self.recipe.components:
+        if "text_encoder" in self.recipe.components and part.name != UNET_REFINER:
             names += ["text_encoder", "tokenizer"]
         if "text_encoder_2" in self.recipe.components:
             names += ["text_encoder_2", "tokenizer_2"]
@@ -249,11 +267,7 @@ class TargetPlan:
         parts = list(self._parts())
         return {
             "recipe": recipe.name,
-            "model": {
-                "version": self.model.label,
-                "revision": self.model.revision,
-                "source": self.model.kind,
-            },
+            "model": _described(self.model),
             "components": [component.value for component in recipe.components],
             "attention_implementation": self._attention(),
             "latent": {"height": recipe.latent.height, "width": recipe.latent.width},
@@ -262,14 +276,9 @@ class TargetPlan:
             "quantization": {part.name: recipe.bits(part.setting) for part in parts},
             "precision": {part.name: self._precision(part) for part in parts},
             "controlnets": [
-                {
-                    "name": controlnet_name(source.label),
-                    "version": source.label,
-                    "revision": source.revision,
-                    "source": source.kind,
-                }
-                for source in self.controlnets
+                {"name": controlnet_name(source.label), **_described(source)} for source in self.controlnets
             ],
+            "refiner": None if self.refiner is None else _described(self.refiner),
             "deployment_target": recipe.deployment_target,
             "target": {
                 "name": target.name,
@@ -283,6 +292,11 @@ class TargetPlan:
             "compiled": self.compiler is not None,
             "verified": self.verify,
         }
+
+
+def _described(source: Source) -> dict[str, Any]:
+    """A checkpoint as `bundle.json` names it."""
+    return {"version": source.label, "revision": source.revision, "source": source.kind}
 
 
 def _questions(after: str, bits: int | None, precision: str) -> tuple[str, ...]:

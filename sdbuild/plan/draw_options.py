@@ -23,6 +23,7 @@ NUMBERS: Mapping[str, Callable[[str], Any]] = {
     "image_count": int,
     "strength": float,
     "controlnet_scale": float,
+    "refiner_start": float,
 }
 WORDS = ("negative_prompt", "scheduler", "generator")
 SWITCHES = ("safety", "reduce_memory")
@@ -31,7 +32,7 @@ COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 
 DRAW_VARIABLES = (
     *("recipe", "target", "prompt", "prompts", "negative_prompt", "steps", "guidance_scale", "seed", "image_count"),
-    *("scheduler", "generator", "image", "strength", "controlnet_image", "controlnet_scale", "safety"),
+    *("scheduler", "generator", "image", "strength", "controlnet_image", "controlnet_scale", "refiner_start", "safety"),
     *("precision", "backend", "compute_unit", "reduce_memory", "pictures", "source", "out", "verify"),
 )
 

@@ -107,6 +107,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
             target=target,
             model=source(recipe.model, options.source),
             controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
+            refiner=None if recipe.refiner is None else source(recipe.refiner, None),
             verify=options.verify,
             compiler=compiler,
         ).drafts()

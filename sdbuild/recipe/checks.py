@@ -30,7 +30,7 @@ def check_recipe(root: Mapping, rules: Collection[str], targets: Collection[str]
     yield from _unknown("allow", root, rules, "rule", "the rules are listed in docs/reference/preflight.md")
     if targets is not None:
         yield from _unknown("targets", root, targets, "target", f"the targets are: {', '.join(sorted(targets))}")
-    for model in [_value(root, "model"), *_items(root, "controlnets")]:
+    for model in [_value(root, "model"), _value(root, "refiner"), *_items(root, "controlnets")]:
         if isinstance(model, Mapping):
             yield from _needless_revision(model)
 

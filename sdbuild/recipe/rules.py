@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdbuild.recipe.diagnostics import one_of
-from sdbuild.recipe.facts import XL_FAMILIES
+from sdbuild.recipe.facts import XL_FAMILIES, known_facts
 from sdbuild.recipe.recipe import ModelKind
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
-from sdbuild.recipe.vocabulary import CONTROLNET, Component
+from sdbuild.recipe.vocabulary import CONTROLNET, UNET_REFINER, Component
 
-_SUPPORTED = ("sd1", "sd2", "sdxl")
+_SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner")
 
 
 def family_of(context: Context) -> str | None:
-    """The checkpoint's family; without facts, SDXL where the recipe asks for a second text encoder."""
+    """The checkpoint's family; without facts, what the text encoders tell: the refiner has the second alone."""
     if context.facts is not None:
         return context.facts.family
-    return "sdxl" if Component.TEXT_ENCODER_2 in context.recipe.components else None
+    components = context.recipe.components
+    if Component.TEXT_ENCODER_2 not in components:
+        return None
+    return "sdxl" if Component.TEXT_ENCODER in components else "sdxl-refiner"
 
 
 @rule(
@@ -26,10 +29,41 @@ def family_of(context: Context) -> str | None:
     source="the Swift sources of apple/ml-stable-diffusion, pipeline",
 )
 def _unsupported_family(context: Context) -> Iterator[Finding]:
-    """The checkpoint is of a family that can be built: SD 1.x, SD 2.x or SDXL base."""
+    """The checkpoint is of a family that can be built: SD 1.x, SD 2.x, SDXL base or its refiner."""
     if context.facts is not None and context.facts.family not in _SUPPORTED:
         known = context.facts.family or "of no known family"
         yield Finding(("model", "version"), f"the checkpoint is {known}", f"use one of {one_of(_SUPPORTED)}")
+
+
+@rule(
+    "unknown-unet-channels",
+    reason="What the further channels hold (a depth map, a small picture …) is fed by nothing that is known.",
+    source="https://huggingface.co/docs/diffusers/api/models/unet2d-cond, in_channels",
+)
+def _unknown_channels(context: Context) -> Iterator[Finding]:
+    """The UNet takes 4 channels, 9 for inpainting, or 8 for instructions."""
+    if context.facts is not None and context.facts.family is not None and context.facts.task is None:
+        message = f"the UNet takes {context.facts.unet_channels} channels"
+        yield Finding(("model", "version"), message, "use a checkpoint whose UNet takes 4, 8 or 9 channels")
+
+
+@rule(
+    "not-for-the-swift-package",
+    reason="Apple's Swift package feeds the UNet four channels and no guidance scale; an app of its own can feed more.",
+    source="the Swift sources of apple/ml-stable-diffusion, Unet",
+)
+def _not_for_the_swift_package(context: Context) -> Iterator[Finding]:
+    """A UNet that wants a mask, a picture to edit or the guidance scale is for an app that feeds them."""
+    facts = context.facts
+    if facts is None:
+        return
+    help_ = "build it for an app that feeds these inputs"
+    if facts.task in ("inpainting", "instruct-pix2pix"):
+        message = f"an {facts.task} checkpoint: its UNet takes {facts.unet_channels} channels"
+        yield Finding(("model", "version"), message, help_)
+    if facts.guidance_embedding is not None:
+        message = "a latent consistency model: its UNet takes the guidance scale as `timestep_cond`"
+        yield Finding(("model", "version"), message, help_)
 
 
 @rule(
@@ -40,6 +74,8 @@ def _unsupported_family(context: Context) -> Iterator[Finding]:
 def _unpinned_revision(context: Context) -> Iterator[Finding]:
     """Every Hub id has a revision that is a commit (40 hexadecimal digits)."""
     references = [(("model",), context.recipe.model)]
+    if context.recipe.refiner is not None:
+        references.append((("refiner",), context.recipe.refiner))
     references += [(("controlnets", index), model) for index, model in enumerate(context.recipe.controlnets)]  # type: ignore[misc]
     for location, model in references:
         if model.kind is ModelKind.HUB and not model.is_pinned:
@@ -73,10 +109,12 @@ def _component_missing(context: Context) -> Iterator[Finding]:
     source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionPipeline+Resources",
 )
 def _component_required(context: Context) -> Iterator[Finding]:
-    """The bundle has a text encoder, a UNet and a VAE decoder, and for SDXL the second text encoder."""
-    required = [Component.TEXT_ENCODER, Component.UNET, Component.VAE_DECODER]
-    if family_of(context) == "sdxl":
-        required.insert(1, Component.TEXT_ENCODER_2)
+    """The bundle has a UNet, a VAE decoder and a text encoder: both for SDXL, the second alone for its refiner."""
+    encoders = {
+        "sdxl": [Component.TEXT_ENCODER, Component.TEXT_ENCODER_2],
+        "sdxl-refiner": [Component.TEXT_ENCODER_2],
+    }.get(family_of(context) or "", [Component.TEXT_ENCODER])
+    required = [*encoders, Component.UNET, Component.VAE_DECODER]
     for component in required:
         if component not in context.recipe.components:
             yield Finding(("components",), f"`{component}` is not among the components", f"add `{component}`")
@@ -91,12 +129,14 @@ def _setting_without_component(context: Context) -> Iterator[Finding]:
     """Bits, precision and gates are set for components that the recipe has."""
     recipe = context.recipe
     built = {component.value for component in recipe.components} | ({CONTROLNET} if recipe.controlnets else set())
+    built |= {UNET_REFINER} if recipe.refiner is not None else set()
     for field in ("quantization", "precision", "verify"):
         for part, value in getattr(recipe, field).named().items():
             if part not in built and value != "none":
-                what = (
-                    "the recipe names no ControlNet" if part == CONTROLNET else f"`{part}` is not among the components"
-                )
+                what = {
+                    CONTROLNET: "the recipe names no ControlNet",
+                    UNET_REFINER: "the recipe names no refiner",
+                }.get(part, f"`{part}` is not among the components")
                 yield Finding((field, part), f"`{field}.{part}`: {what}", "remove the setting, or add what it is for")
 
 
@@ -111,6 +151,24 @@ def _controlnet_with_batch_1(context: Context) -> Iterator[Finding]:
         yield Finding(
             ("unet", "batch"), "ControlNets with a UNet of batch 1", "write `batch: 2`, or remove the ControlNets"
         )
+
+
+@rule(
+    "refiner-without-base",
+    reason="The refiner's UNet draws the last steps of a picture that SDXL's base began, with its second text encoder.",
+    source="Podell et al. 2023, SDXL, 2.5; the Swift sources of apple/ml-stable-diffusion, StableDiffusionXLPipeline",
+)
+def _refiner_without_base(context: Context) -> Iterator[Finding]:
+    """`refiner` names SDXL's refiner, in a recipe for SDXL's base with its UNet."""
+    recipe = context.recipe
+    if recipe.refiner is None:
+        return
+    if family_of(context) != "sdxl" or Component.UNET not in recipe.components:
+        yield Finding(("refiner",), "a refiner without SDXL's base", "remove it, or name SDXL's base under `model`")
+    known = known_facts(recipe.refiner)
+    if known is not None and known.family != "sdxl-refiner":
+        message = f"`{recipe.refiner.version}` is no refiner but {known.family}"
+        yield Finding(("refiner", "version"), message, "name a refiner's checkpoint")
 
 
 @rule(
@@ -173,7 +231,7 @@ def _text_sequence_too_long(context: Context) -> Iterator[Finding]:
 def _latent_not_divisible(context: Context) -> Iterator[Finding]:
     """Latent height and width are multiples of what the UNet's levels divide by."""
     blocks = context.facts.unet_config.get("block_out_channels") if context.facts is not None else None
-    levels = len(blocks) if blocks else 3 if family_of(context) == "sdxl" else 4
+    levels = len(blocks) if blocks else 3 if family_of(context) == "sdxl" and not context.recipe.refiner else 4
     divisor = 2 ** (levels - 1)
     for side in ("height", "width"):
         size = getattr(context.recipe.latent, side)
@@ -201,11 +259,14 @@ def _precision_for_sdxl_vae(context: Context) -> Iterator[Finding]:
 
 PIPELINE_RULES: tuple[Rule, ...] = (
     _unsupported_family,
+    _unknown_channels,
+    _not_for_the_swift_package,
     _unpinned_revision,
     _component_missing,
     _component_required,
     _setting_without_component,
     _controlnet_with_batch_1,
+    _refiner_without_base,
     _controlnet_unsupported,
     _safety_checker_unsupported,
     _batch_1_sdxl,

@@ -90,4 +90,6 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LE
 
 # The part of a pipeline that has its own bits and precision: a component, or every ControlNet of the recipe.
 CONTROLNET = "controlnet"
+# SDXL's second denoiser, beside the base's; `refiner` of a recipe names its checkpoint.
+UNET_REFINER = "unet_refiner"
 Gate = Annotated[float, Field(ge=0, le=400)]

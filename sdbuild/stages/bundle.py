@@ -33,7 +33,7 @@ _OPERATING_SYSTEMS = {
     "iOS18": {"iOS": "18.0", "macOS": "15.0"},
 }
 _PIXELS = 8  # rows and columns of the picture for each of the latent image
-_DENOISERS = ("unet", "controlled_unet")
+_DENOISERS = ("unet", "controlled_unet", "unet_refiner")
 
 
 def run(
@@ -56,6 +56,7 @@ def run(
         for name in _place_models(part, inputs[part], resources):
             models[name.rpartition(".")[0]] = document.describe_model(resources, name) | _settings(part, params)
     facts = document.checkpoint_facts(inputs["index"])
+    facts["extensions"] = document.extensions(facts)
     if "tokenizer" in inputs:
         write_tokenizer(inputs["tokenizer"], resources)
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))
@@ -94,7 +95,7 @@ def _document(
 ) -> dict[str, Any]:
     copied = (
         "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
-        "controlnets", "target", "allowed_rules", "compiled",
+        "controlnets", "refiner", "target", "allowed_rules", "compiled",
     )  # fmt: skip
     latent = params["latent"]
     return {

@@ -10,6 +10,12 @@ from tests.e2e.program import Workspace
 EXPECTED = {
     "tiny-sd": {"TextEncoder", "UnetChunk1", "UnetChunk2", "VAEDecoder", "VAEEncoder", "SafetyChecker"},
     "tiny-sdxl": {"TextEncoder", "TextEncoder2", "UnetChunk1", "UnetChunk2", "VAEDecoder", "VAEEncoder"},
+    "tiny-sd-inpaint": {"TextEncoder", "UnetChunk1", "UnetChunk2", "VAEDecoder", "VAEEncoder", "SafetyChecker"},
+    "tiny-lcm": {"TextEncoder", "UnetChunk1", "UnetChunk2", "VAEDecoder", "VAEEncoder", "SafetyChecker"},
+    "tiny-sdxl-refined": {
+        *("TextEncoder", "TextEncoder2", "UnetChunk1", "UnetChunk2", "UnetRefinerChunk1", "UnetRefinerChunk2"),
+        *("VAEDecoder", "VAEEncoder"),
+    },
     "tiny-controlnet": {
         *("TextEncoder", "UnetChunk1", "UnetChunk2", "ControlledUnetChunk1", "ControlledUnetChunk2"),
         *("VAEDecoder", "VAEEncoder", "SafetyChecker"),

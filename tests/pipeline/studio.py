@@ -26,7 +26,6 @@ TARGET = "mac-studio-m2-ultra"
 FLOAT32 = "{text_encoder: float32, unet: float32, vae_decoder: float32, vae_encoder: float32, safety_checker: float32}"
 FLOAT32_XL = "{text_encoder: float32, text_encoder_2: float32, unet: float32, vae_decoder: float32}"
 
-# A latent that is higher than wide shows where rows and columns are exchanged.
 RECIPES = {
     "sd": f"""
         model: {{version: ../checkpoints/flagging}}
@@ -113,6 +112,8 @@ class Studio:
 
     root: Path
     recipes: Mapping[str, str] = field(default_factory=lambda: RECIPES)
+    # Higher than wide, which shows where rows and columns are exchanged.
+    latent: str = "{height: 16, width: 8}"
     _bundles: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -128,17 +129,15 @@ class Studio:
         folder = self.root / "recipes"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.recipes.items():
-            shared = (
-                "" if "extends:" in text else "attention_implementation: ORIGINAL\nlatent: {height: 16, width: 8}\n"
-            )
+            shared = "" if "extends:" in text else f"attention_implementation: ORIGINAL\nlatent: {self.latent}\n"
             body = textwrap.dedent(text).strip()
             (folder / f"{name}.yaml").write_text(f"name: {name}\n{shared}{body}\ntargets: [{TARGET}]\n")
         return folder
 
-    def bundle(self, name: str) -> Path:
+    def bundle(self, name: str, verify: str = "off") -> Path:
         """The bundle of a recipe, built when it is first asked for."""
         if name not in self._bundles:
-            session = self._session(name, "off")
+            session = self._session(name, verify)
             _run(session, session.plan.graph)
             (self._bundles[name],) = session.outputs.values()
         return self._bundles[name]

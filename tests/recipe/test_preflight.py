@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ RECIPE = {
     "latent": "{height: 64, width: 64}",
     "targets": "[iphone-15-pro]",
 }
+REFINERS_ENCODER = {"text_encoder_2": ComponentFacts({})}
 XL = {"components": "[text_encoder, text_encoder_2, unet, vae_decoder]"}
 
 
@@ -54,7 +56,7 @@ def test_nothing_is_wrong_with_a_plain_recipe(tmp_path: Path) -> None:
     assert broken(tmp_path, None) == {}
 
 
-@pytest.mark.parametrize("family", ["sd3", "sdxl-refiner", None])
+@pytest.mark.parametrize("family", ["sd3", None])
 def test_unsupported_families(tmp_path: Path, family: str | None) -> None:
     assert "unsupported-family" in broken(tmp_path, facts(family))
 
@@ -66,6 +68,39 @@ def test_a_component_that_the_checkpoint_lacks(tmp_path: Path) -> None:
 
 def test_a_second_text_encoder_of_a_checkpoint_that_has_one(tmp_path: Path) -> None:
     assert set(broken(tmp_path, facts("sd1"), XL)) == {"component-missing-from-checkpoint"}
+
+
+def test_what_the_swift_package_does_not_feed_must_be_meant(tmp_path: Path) -> None:
+    rule = "not-for-the-swift-package"
+    for unet in ({"in_channels": 9}, {"in_channels": 8}, {"time_cond_proj_dim": 256}):
+        assert broken(tmp_path, facts("sd1", unet=unet)) == {rule: Severity.ERROR}
+        assert broken(tmp_path, facts("sd1", unet=unet), {"allow": f"[{rule}]"}) == {rule: Severity.OVERRULED}
+    assert broken(tmp_path, facts("sd2", unet={"in_channels": 5})) == {"unknown-unet-channels": Severity.ERROR}
+
+
+def test_the_refiner_alone_has_the_second_text_encoder_only(tmp_path: Path) -> None:
+    alone = {"components": "[text_encoder_2, unet, vae_decoder]"}
+    known = facts("sdxl-refiner")
+    known = replace(known, folders={name: known.folders[name] for name in ("unet", "vae")} | REFINERS_ENCODER)
+    assert broken(tmp_path, known, alone) == {}
+    assert broken(tmp_path, None, alone) == {}
+    assert set(broken(tmp_path, known, XL)) == {"component-missing-from-checkpoint"}
+    assert set(broken(tmp_path, known)) == {"component-missing-from-checkpoint", "component-required-by-family"}
+
+
+def test_a_refiner_beside_the_base(tmp_path: Path) -> None:
+    refiner = {"refiner": '{version: "builtin:some-refiner"}'}
+    assert broken(tmp_path, facts("sdxl"), XL | refiner) == {}
+    assert broken(tmp_path, facts("sdxl"), XL | refiner | {"quantization": "{unet_refiner: 6}"}) == {}
+    assert set(broken(tmp_path, facts("sd1"), refiner)) == {"refiner-without-base"}
+    commit = "a" * 40
+    other = {"refiner": f"{{version: stabilityai/stable-diffusion-xl-base-1.0, revision: {commit}}}"}
+    assert set(broken(tmp_path, facts("sdxl"), XL | other)) == {"refiner-without-base"}
+    unpinned = {"refiner": "{version: stabilityai/stable-diffusion-xl-refiner-1.0}"}
+    assert set(broken(tmp_path, facts("sdxl"), XL | unpinned)) == {"unpinned-revision"}
+    assert set(broken(tmp_path, facts("sdxl"), XL | {"precision": "{unet_refiner: float32}"})) == {
+        "setting-without-component"
+    }
 
 
 def test_the_size_is_that_of_the_weights(tmp_path: Path) -> None:

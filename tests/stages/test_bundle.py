@@ -69,6 +69,7 @@ def parameters(parts: dict[str, list[str]], **changes: Any) -> dict[str, Any]:
             {"name": name, "version": "builtin:tiny-controlnet", "revision": None, "source": "builtin"}
             for name in controlnets
         ],
+        "refiner": None,
         "deployment_target": "iOS16",
         "target": {
             "name": "iphone-15-pro",

@@ -17,7 +17,7 @@ from sdbuild.bundle.layout import DOCUMENT, RESOURCES
 from sdbuild.bundle.linter.agreement import lint_presence, lint_residual_agreement, lint_sizes
 from sdbuild.bundle.linter.chunks import joined, lint_feed
 from sdbuild.bundle.linter.contents import Contents, scan
-from sdbuild.bundle.linter.contract import CHUNKED, ROWS, row_of
+from sdbuild.bundle.linter.contract import CHUNKED, ROWS
 from sdbuild.bundle.linter.document import lint_document
 from sdbuild.bundle.linter.models import Sizes, lint_model
 from sdbuild.bundle.linter.tokenizer import lint_tokenizer
@@ -42,7 +42,7 @@ def lint(resources: Path, document: Mapping[str, Any] | None = None) -> list[Vio
     """
     if not resources.is_dir():
         return [Violation("missing-model", resources.name, "no such directory")]
-    contents, violations = scan(resources)
+    contents, violations = scan(resources, frozenset((document or {}).get("extensions", ())))
     sizes = Sizes()
     violations += _lint_models(contents, sizes)
     if _REQUIRED not in (document or {}).get("allowed_rules", ()):
@@ -82,7 +82,7 @@ def _lint_models(contents: Contents, sizes: Sizes) -> Iterator[Violation]:
     names = [name for name in ROWS[contents.kind] if name in contents.interfaces or name in CHUNKED]
     names += sorted(name for name in contents.interfaces if name not in ROWS[contents.kind])
     for name in names:
-        row = row_of(contents.kind, name)
+        row = contents.row(name)
         if row is None:
             continue
         if pair := contents.pair(name) if name in CHUNKED else None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdbuild.bundle.linter.chunks import joined
 from sdbuild.bundle.linter.contents import Contents
-from sdbuild.bundle.linter.contract import CONTROLNET, REQUIRED, row_of
+from sdbuild.bundle.linter.contract import CONTROLNET, REQUIRED
 from sdbuild.bundle.linter.models import Sizes, lint_residuals, residuals
 from sdbuild.bundle.linter.violation import Violation
 
@@ -28,7 +28,7 @@ def lint_residual_agreement(contents: Contents) -> Iterator[Violation]:
     """Every ControlNet's outputs are the residual inputs of ControlledUnet."""
     taken = None
     if pair := contents.pair("ControlledUnet"):
-        row = row_of(contents.kind, "ControlledUnet")
+        row = contents.row("ControlledUnet")
         taken = residuals(joined(*pair, row).inputs) if row else None
     elif "ControlledUnet" in contents.interfaces:
         taken = residuals(contents.interfaces["ControlledUnet"].inputs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.interface import Interface, read_interface
 from sdbuild.bundle.layout import COMPILED, MERGES, PACKAGE, VOCABULARY, find_models
-from sdbuild.bundle.linter.contract import CHUNKED, CONTROLNET, PipelineKind, kind_of, row_of
+from sdbuild.bundle.linter.contract import CHUNKED, CONTROLNET, PipelineKind, Row, kind_of, row_of
 from sdbuild.bundle.linter.violation import Violation
 
 T5, T5_FILES = "TextEncoderT5", ("tokenizer_config.json", "tokenizer.json")
@@ -24,11 +24,17 @@ class Contents:
         kind: the pipeline that they are for.
         paths: path in Resources without suffix → the model.
         interfaces: the same for every model that can be read.
+        extensions: what the bundle says that its app feeds beyond the contract.
     """
 
     kind: PipelineKind
     paths: dict[str, Path]
     interfaces: dict[str, Interface] = field(default_factory=dict)
+    extensions: frozenset[str] = frozenset()
+
+    def row(self, name: str) -> Row | None:
+        """The interface that a model must have; None for a model that nothing loads."""
+        return row_of(self.kind, name, self.extensions)
 
     def pair(self, name: str) -> tuple[Interface, Interface] | None:
         """The interfaces of a model's two chunks, when both can be read."""
@@ -40,7 +46,7 @@ class Contents:
         return name in self.paths or all(name + chunk in self.paths for chunk in _CHUNKS)
 
 
-def scan(resources: Path) -> tuple[Contents, list[Violation]]:
+def scan(resources: Path, extensions: frozenset[str] = frozenset()) -> tuple[Contents, list[Violation]]:
     """Find and read the models, and say what is wrong with the directory's contents."""
     paths: dict[str, Path] = {}
     violations: list[Violation] = []
@@ -53,7 +59,7 @@ def scan(resources: Path) -> tuple[Contents, list[Violation]]:
     if suffixes == {PACKAGE, COMPILED} and not violations:
         compiled = ", ".join(sorted(name for name, path in paths.items() if path.suffix == COMPILED))
         violations.append(Violation("mixed-forms", "Resources", f"only {compiled} compiled"))
-    contents = Contents(kind_of(set(paths)), paths)
+    contents = Contents(kind_of(set(paths)), paths, extensions=extensions)
     for name, path in paths.items():
         try:
             contents.interfaces[name] = read_interface(path)
@@ -67,13 +73,13 @@ def scan(resources: Path) -> tuple[Contents, list[Violation]]:
 def _lint_names(contents: Contents) -> Iterator[Violation]:
     for name in contents.paths:
         whole = name[:-6] if name.endswith(_CHUNKS) else ""
-        if whole in CHUNKED and row_of(contents.kind, whole):
+        if whole in CHUNKED and contents.row(whole):
             (other,) = (whole + chunk for chunk in _CHUNKS if not name.endswith(chunk))
             if other not in contents.paths:
                 yield Violation("incomplete-chunks", name, f"{other} is missing")
             elif whole in contents.paths and name.endswith(_CHUNKS[0]):
                 yield Violation("shadowed-model", whole, f"never loaded, because {name} and {other} are there")
-        elif row_of(contents.kind, name) is None:
+        elif contents.row(name) is None:
             yield Violation("unknown-file", name, f"no model of this name is loaded by the {contents.kind} pipeline")
 
 

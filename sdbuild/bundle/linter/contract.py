@@ -7,7 +7,8 @@ text width, `B` batch. A letter must be the same number wherever it stands in on
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Size = int | str
@@ -32,6 +33,7 @@ MEANINGS = {
     "N": "number of T5's tokens",
     "S": "number of text states",
     "PP": "width of both pooled text states",
+    "G": "width of the embedded guidance scale",
 }
 
 
@@ -168,11 +170,40 @@ REQUIRED: dict[PipelineKind, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def row_of(kind: PipelineKind, name: str) -> Row | None:
-    """The interface of `Resources/<name>`; None for a model that the pipeline never loads."""
+EXTENSIONS: dict[str, str] = {
+    "inpainting": "the UNet takes a mask and the masked picture's latents after the noisy latents: nine channels",
+    "instruct-pix2pix": "the UNet takes the latents of the picture to edit after the noisy latents: eight channels",
+    "guidance-embedding": "the UNet takes the embedded guidance scale as `timestep_cond`",
+}
+"""What `bundle.json` may say that an app must feed beyond what the Swift package feeds."""
+
+_CHANNELS = {"inpainting": 9, "instruct-pix2pix": 8}
+_EXTENDED = ("Unet", "ControlledUnet")
+
+
+def row_of(kind: PipelineKind, name: str, extensions: Collection[str] = ()) -> Row | None:
+    """The interface of `Resources/<name>`; None for a model that the pipeline never loads.
+
+    Args:
+        kind: the pipeline.
+        name: the model's path without suffix.
+        extensions: what the bundle says that its app feeds besides, keys of `EXTENSIONS`.
+    """
     if kind == "sd" and name.startswith(CONTROLNET) and name.count("/") == 1:
         return _CONTROLNET_ROW
-    return ROWS[kind].get(name)
+    row = ROWS[kind].get(name)
+    return _extended(row, extensions) if row is not None and name in _EXTENDED else row
+
+
+def _extended(row: Row, extensions: Collection[str]) -> Row:
+    sample, *others = row.inputs
+    for extension, channels in _CHANNELS.items():
+        if extension in extensions and sample.shape is not None:
+            batch, _, *size = sample.shape
+            sample = replace(sample, shape=(batch, channels, *size))
+    if "guidance-embedding" in extensions and sample.shape is not None:
+        others.append(Port("timestep_cond", (sample.shape[0], "G")))
+    return replace(row, inputs=(sample, *others))
 
 
 def kind_of(names: set[str]) -> PipelineKind:

@@ -1,8 +1,9 @@
 """Complete tiny checkpoints in diffusers layout, generated deterministically: the `builtin:` models.
 
 ``tiny-sd``, ``tiny-sd2`` and ``tiny-sdxl`` are whole pipelines with the topology of SD 1.5, SD 2.1 and SDXL base;
-``tiny-controlnet`` is a ControlNet for ``tiny-sd``. They need no network, and their weights are random: they exercise
-every stage and draw colourful noise.
+``tiny-controlnet`` is a ControlNet for ``tiny-sd``. The others are variants of these, as inpainting, latent
+consistency, distilled and refining checkpoints are of theirs. They need no network, and their weights are random: they
+exercise every stage and draw colourful noise.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.errors import SdbuildError
-from sdbuild.models.tiny import configs, tokenizer, topology, weights
+from sdbuild.models.tiny import configs, tokenizer, topology, variants, weights
 
-NAMES = tuple(configs.PIPELINES)
+PIPELINES = configs.PIPELINES | variants.PIPELINES
+"""Checkpoint → folder → configuration; ``""`` is the checkpoint's own folder."""
+
+NAMES = tuple(PIPELINES)
 
 _README = """---
 license: mit
@@ -52,11 +56,11 @@ def generate(name: str, out: Path, folders: Collection[str] | None = None) -> No
     Raises:
         UnknownCheckpointError: there is no such checkpoint.
     """
-    if name not in configs.PIPELINES:
+    if name not in PIPELINES:
         raise UnknownCheckpointError(f"There is no built-in checkpoint '{name}'. There are: {', '.join(NAMES)}.")
-    for folder, config in configs.PIPELINES[name].items():
+    for folder, config in PIPELINES[name].items():
         if folders is None or folder in folders:
-            _write_folder(f"{name}/{folder}", folder, config, out / folder)
+            _write_folder(f"{variants.origin(name, folder)}/{folder}", folder, config, out / folder)
 
 
 def _write_folder(key: str, folder: str, config: dict[str, Any], out: Path) -> None:

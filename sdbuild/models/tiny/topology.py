@@ -36,8 +36,13 @@ def _listed(items: Iterable[Shapes], name: str) -> dict[str, Shapes]:
     return {f"{name}.{index}": shapes for index, shapes in enumerate(items)}
 
 
-def _per_block(value: Any, blocks: int) -> list[int]:
+def _per_block(value: Any, blocks: int) -> list[Any]:
     return list(value) if isinstance(value, list) else [value] * blocks
+
+
+def _depth(value: Any, layer: int) -> int:
+    """How many transformer blocks a layer has: the same for the whole block, or listed."""
+    return int(value[layer] if isinstance(value, list) else value)
 
 
 # Blocks
@@ -95,27 +100,35 @@ def _unet_down(config: Config) -> Shapes:
     channels: list[int] = config["block_out_channels"]
     context, linear = config["cross_attention_dim"], bool(config.get("use_linear_projection", False))
     depths = _per_block(config.get("transformer_layers_per_block", 1), len(channels))
+    counts = _per_block(config["layers_per_block"], len(channels))
     time = 4 * channels[0]
     parts = {
         "conv_in": _conv(config["in_channels"], channels[0]),
         "time_embedding.linear_1": _linear(channels[0], time),
         "time_embedding.linear_2": _linear(time, time),
     }
+    if config.get("time_cond_proj_dim"):
+        parts["time_embedding.cond_proj"] = _linear(config["time_cond_proj_dim"], channels[0], bias=False)
     if config.get("addition_embed_type") == "text_time":
         parts["add_embedding.linear_1"] = _linear(config["projection_class_embeddings_input_dim"], time)
         parts["add_embedding.linear_2"] = _linear(time, time)
     inputs = channels[0]
     for index, (kind, width) in enumerate(zip(config["down_block_types"], channels, strict=True)):
         block = f"down_blocks.{index}."
-        for layer in range(config["layers_per_block"]):
+        for layer in range(counts[index]):
             parts[f"{block}resnets.{layer}"] = _resnet(inputs if layer == 0 else width, width, time)
             if "CrossAttn" in kind:
-                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depths[index], linear=linear)
+                depth = _depth(depths[index], layer)
+                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depth, linear=linear)
         if index < len(channels) - 1:
             parts[f"{block}downsamplers.0.conv"] = _conv(width, width)
         inputs = width
-    parts |= {f"mid_block.resnets.{index}": _resnet(inputs, inputs, time) for index in (0, 1)}
-    parts["mid_block.attentions.0"] = _transformer(inputs, context, depths[-1], linear=linear)
+    mid = config.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+    if mid == "UNetMidBlock2D":
+        parts["mid_block.resnets.0"] = _resnet(inputs, inputs, time)
+    elif mid is not None:
+        parts |= {f"mid_block.resnets.{index}": _resnet(inputs, inputs, time) for index in (0, 1)}
+        parts["mid_block.attentions.0"] = _transformer(inputs, context, _depth(depths[-1], 0), linear=linear)
     return _join("", parts)
 
 
@@ -124,18 +137,21 @@ def unet(config: Config) -> Shapes:
     channels: list[int] = config["block_out_channels"][::-1]
     context, linear = config["cross_attention_dim"], bool(config.get("use_linear_projection", False))
     depths = _per_block(config.get("transformer_layers_per_block", 1), len(channels))[::-1]
+    depths = config.get("reverse_transformer_layers_per_block") or depths
+    counts = _per_block(config["layers_per_block"], len(channels))[::-1]
     time, last = 4 * channels[-1], len(channels) - 1
     parts = {}
     previous = channels[0]
     for index, (kind, width) in enumerate(zip(config["up_block_types"], channels, strict=True)):
         block = f"up_blocks.{index}."
-        layers = config["layers_per_block"] + 1
+        layers = counts[index] + 1
         for layer in range(layers):
             skip = channels[min(index + 1, last)] if layer == layers - 1 else width
             inputs = (previous if layer == 0 else width) + skip
             parts[f"{block}resnets.{layer}"] = _resnet(inputs, width, time)
             if "CrossAttn" in kind:
-                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depths[index], linear=linear)
+                depth = _depth(depths[index], layer)
+                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depth, linear=linear)
         if index < last:
             parts[f"{block}upsamplers.0.conv"] = _conv(width, width)
         previous = width
@@ -153,8 +169,10 @@ def controlnet(config: Config) -> Shapes:
         parts[f"{embedding}blocks.{2 * index}"] = _conv(inputs, inputs)
         parts[f"{embedding}blocks.{2 * index + 1}"] = _conv(inputs, outputs)
     residuals = [channels[0]]
-    for index, width in enumerate(channels):
-        residuals += [width] * (config["layers_per_block"] + (index < len(channels) - 1))
+    for index, (width, count) in enumerate(
+        zip(channels, _per_block(config["layers_per_block"], len(channels)), strict=True)
+    ):
+        residuals += [width] * (count + (index < len(channels) - 1))
     parts |= _listed([_conv(width, width, 1) for width in residuals], "controlnet_down_blocks")
     parts["controlnet_mid_block"] = _conv(channels[-1], channels[-1], 1)
     return _unet_down(config) | _join("", parts)

@@ -1,0 +1,41 @@
+"""Recipes of every family that has a tiny checkpoint, at the smallest size and for one target."""
+
+_SD = (
+    "components: [text_encoder, unet, vae_decoder]\n"
+    "precision: {text_encoder: float32, unet: float32, vae_decoder: float32}"
+)
+_SDXL = (
+    "components: [text_encoder, text_encoder_2, unet, vae_decoder]\n"
+    "precision: {text_encoder: float32, text_encoder_2: float32, unet: float32}"
+)
+_ALLOW = "allow: [not-for-the-swift-package]"
+
+
+def _recipe(checkpoint: str, *lines: str) -> str:
+    return "\n".join([f'model: {{version: "builtin:{checkpoint}"}}', *lines])
+
+
+RECIPES = {
+    "inpaint": _recipe("tiny-sd-inpaint", _SD, _ALLOW),
+    "pix2pix": _recipe("tiny-pix2pix", _SD, _ALLOW, "unet: {chunks: 2}"),
+    "lcm": _recipe("tiny-lcm", _SD, _ALLOW, "unet: {batch: 1}"),
+    "small-sd": _recipe("tiny-small-sd", _SD),
+    "ssd": _recipe("tiny-ssd", _SDXL),
+    "sdxl-turbo": _recipe("tiny-sdxl-turbo", _SDXL),
+    "sdxl-inpaint": _recipe("tiny-sdxl-inpaint", _SDXL, _ALLOW),
+    "refiner": _recipe(
+        "tiny-sdxl-refiner",
+        "components: [text_encoder_2, unet, vae_decoder]",
+        "precision: {text_encoder_2: float32, unet: float32}",
+    ),
+    "sdxl-refined": _recipe(
+        "tiny-sdxl",
+        "components: [text_encoder, text_encoder_2, unet, vae_decoder]",
+        "precision: {text_encoder: float32, text_encoder_2: float32, unet: float32, unet_refiner: float32}",
+        'refiner: {version: "builtin:tiny-sdxl-refiner"}',
+    ),
+    "not-told": _recipe("tiny-sd-inpaint", _SD),
+    "wrong-encoders": _recipe("tiny-sdxl-refiner", _SDXL),
+    "refiner-of-nothing": _recipe("tiny-sd", _SD, 'refiner: {version: "builtin:tiny-sdxl-refiner"}'),
+    "no-refiner": _recipe("tiny-sdxl", _SDXL, 'refiner: {version: "builtin:tiny-sdxl"}'),
+}
