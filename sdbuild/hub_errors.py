@@ -59,7 +59,7 @@ def explain(error: BaseException, where: str) -> HubError:
     if is_offline(error):
         return HubError(
             f"{where}: the Hub cannot be reached, and the cache does not hold what is needed. Connect to the network "
-            "(or unset HF_HUB_OFFLINE), or give a local checkpoint with source=DIR.",
+            "(or unset HF_HUB_OFFLINE), or give a local checkpoint with source=PATH.",
             offline=True,
         )
     if caused_by(errors.GatedRepoError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import mmap
+import pickle
 import re
 import struct
 import zipfile
@@ -27,7 +28,7 @@ from sdbuild.models.errors import ModelError
 
 # safetensors' type names → ours. NumPy has no bfloat16: it is read as raw 16-bit words and widened.
 _SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I64": "int64"}
-_STORAGE_TYPES: dict[str, np.dtype[Any]] = {
+STORAGE_TYPES: dict[str, np.dtype[Any]] = {
     "float16": np.dtype("<f2"),
     "bfloat16": np.dtype("<u2"),
     "float32": np.dtype("<f4"),
@@ -166,7 +167,7 @@ class Checkpoint(Mapping[str, StoredTensor]):
             ModelError: there are no weights, a file is damaged, or an index names a file that is not there.
         """
         location, variant = _find(directory)
-        load = _read_pickle if ".bin" in location.suffixes else _read_safetensors
+        load = read_pickle if ".bin" in location.suffixes else read_safetensors
         if location.suffix != ".json":
             return cls(location, variant, load(location))
         tensors: dict[str, StoredTensor] = {}
@@ -233,8 +234,8 @@ def _read_index(path: Path) -> dict[str, set[str]]:
     return shards
 
 
-def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
-    """Names, shapes, types and mapped elements of a safetensors file."""
+def read_safetensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, StoredTensor]:
+    """Names, shapes, types and mapped elements of a safetensors file's tensors whose names start with a prefix."""
     with path.open("rb") as file:
         size = path.stat().st_size
         length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
@@ -247,7 +248,7 @@ def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     tensors = {}
     for name, entry in header.items():
-        if name == "__metadata__":
+        if name == "__metadata__" or not name.startswith(prefixes):
             continue
         dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
         if dtype is None:
@@ -257,7 +258,7 @@ def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
             )
         shape = tuple(entry["shape"])
         start, end = (8 + length + offset for offset in entry["data_offsets"])
-        storage = _STORAGE_TYPES[dtype]
+        storage = STORAGE_TYPES[dtype]
         if end > size or end - start != prod(shape) * storage.itemsize:
             raise ModelError(
                 f"{path}: tensor {name} of shape {shape} should lie at bytes {start} to {end} of {size}. "
@@ -267,7 +268,7 @@ def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _read_pickle(path: Path) -> dict[str, StoredTensor]:
+def read_pickle(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, StoredTensor]:
     """The same of a file that `torch.save` wrote; only tensors are unpickled, no code is run."""
     import torch
 
@@ -275,18 +276,33 @@ def _read_pickle(path: Path) -> dict[str, StoredTensor]:
     mapped = zipfile.is_zipfile(path)
     try:
         state = torch.load(path, mmap=mapped, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: holds more than tensors, and nothing else is read from it, because what a pickle brings along "
+            f"could run code here ({_first_line(error)}). Get the model as safetensors."
+        ) from error
     except Exception as error:
         raise ModelError(f"{path}: cannot be read as PyTorch weights ({error}). Download it again.") from error
+    # Training code saves its own counters beside the model's state.
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else {"": state}
     tensors = {}
-    for name, tensor in state.items() if isinstance(state, Mapping) else [("", state)]:
+    for name, tensor in state.items():
+        if not str(name).startswith(prefixes):
+            continue
         if not isinstance(tensor, torch.Tensor):
             raise ModelError(f"{path}: entry {name!r} is no tensor. Expected a plain state dictionary.")
         dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype not in _STORAGE_TYPES:
-            raise ModelError(f"{path}: tensor {name} has the type {dtype}; known are {', '.join(_STORAGE_TYPES)}.")
+        if dtype not in STORAGE_TYPES:
+            raise ModelError(f"{path}: tensor {name} has the type {dtype}; known are {', '.join(STORAGE_TYPES)}.")
         raw = tensor.detach().view(torch.uint16) if dtype == "bfloat16" else tensor.detach()
         tensors[name] = StoredTensor(name, tuple(tensor.shape), dtype, raw.numpy(), mapped and raw.is_contiguous())
     return tensors
+
+
+def _first_line(error: Exception) -> str:
+    """The message without its advice to trust the file."""
+    lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
+    return lines[0].partition(" Please use")[0] if lines else type(error).__name__
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -15,6 +15,7 @@ from sdbuild.plan.options import BUILD_VARIABLES, parse_options
 from sdbuild.plan.planner import load, make_plan
 from sdbuild.plan.polite import Polite
 from sdbuild.plan.rules import check_rules
+from sdbuild.plan.sources import local_facts
 from sdbuild.plan.tables import write_table
 from sdbuild.recipe import (
     RecipeError,
@@ -23,7 +24,6 @@ from sdbuild.recipe import (
     find_targets,
     load_recipe,
     load_target,
-    read_checkpoint_facts,
 )
 
 
@@ -55,7 +55,7 @@ class PlanCommand(OwnCommand):
 
     name = "plan"
     doc_purpose = "show which actions are cached, which will run, and why; nothing is written"
-    doc_usage = "[recipe=NAME] [target=NAME] [source=DIR] [out=DIR] [verify=off]"
+    doc_usage = "[recipe=NAME] [target=NAME] [source=PATH] [out=DIR] [verify=off]"
     variables = BUILD_VARIABLES
 
     def act(self, variables: Mapping[str, str]) -> int:
@@ -78,7 +78,7 @@ class CheckCommand(OwnCommand):
 
     name = "check"
     doc_purpose = "validate every recipe and target, or the one that is named"
-    doc_usage = "[recipe=NAME] [source=DIR]"
+    doc_usage = "[recipe=NAME] [source=PATH]"
     variables = ("recipe", "source")
 
     def act(self, variables: Mapping[str, str]) -> int:
@@ -110,7 +110,7 @@ class CheckCommand(OwnCommand):
     def _check_recipe(self, reference: str, source: Path | None) -> None:
         options = parse_options({"recipe": reference}, self.variables, "check")
         loaded, targets = load(options)
-        facts = read_checkpoint_facts(source) if source is not None else None
+        facts = local_facts(source, loaded.recipe.model) if source is not None else None
         check_rules(loaded, targets.values(), facts)
 
 

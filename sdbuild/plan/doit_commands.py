@@ -40,7 +40,7 @@ class BuildCommand(SessionCommand, Run):  # type: ignore[misc]
 
     name = "run"
     doc_purpose = "build a recipe (the command when none is named)"
-    doc_usage = "[recipe=NAME] [target=NAME] [source=DIR] [out=DIR] [verify=off] [TASK ...]"
+    doc_usage = "[recipe=NAME] [target=NAME] [source=PATH] [out=DIR] [verify=off] [TASK ...]"
 
     @functools.wraps(Run._execute)  # doit reads the option names off this method's signature
     def _execute(self, *args: Any, **options: Any) -> int:

@@ -14,6 +14,7 @@ from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source
 from sdbuild.recipe import Recipe, Target
 from sdbuild.recipe.vocabulary import UNET_REFINER
+from sdbuild.stages.checkpoint_files import SINGLE_FILE
 
 SDXL, REFINER = "sdxl", "sdxl-refiner"
 
@@ -21,6 +22,8 @@ SAMPLES = 3
 """Sets of inputs in a verification: for a denoiser the first, the middle and the last step of the schedule."""
 
 SEED = 0
+
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class TargetPlan:
         refiner: where SDXL's refiner comes from; None for bundles without.
         verify: whether to compare each model with the original one.
         compiler: the Core ML compiler's build; None where there is none, and then nothing is compiled.
+        tokenizer: where the tokenizers come from; None for the pipeline's own.
     """
 
     recipe: Recipe
@@ -66,6 +70,7 @@ class TargetPlan:
     refiner: Source | None
     verify: bool
     compiler: str | None
+    tokenizer: Source | None = None
     _drafts: dict[str, Draft] = field(default_factory=dict)
 
     def drafts(self) -> tuple[Draft, ...]:
@@ -111,7 +116,15 @@ class TargetPlan:
 
     def _source(self, name: str, source: Source, component: str) -> Draft:
         base = f"source:{name}"
+        if component in _TOKENIZERS and self.tokenizer is not None:
+            source = self.tokenizer
         if base not in self._drafts:
+            if source.is_single_file and component != SINGLE_FILE:
+                whole = self._source(
+                    SINGLE_FILE if source is self.model else f"{SINGLE_FILE}-{name}", source, SINGLE_FILE
+                )
+                parameters = {"component": component, "prediction_type": source.reference.prediction_type}
+                return self._add(Draft(base, "source", name, parameters, {"checkpoint": whole}))
             precision = self._source_precision(name)
             parameters, files = source.parameters(component, precision), source.files(component, precision)
             self._add(Draft(base, "source", name, parameters, files=files))
@@ -296,7 +309,8 @@ class TargetPlan:
 
 def _described(source: Source) -> dict[str, Any]:
     """A checkpoint as `bundle.json` names it."""
-    return {"version": source.label, "revision": source.revision, "source": source.kind}
+    described = {"version": source.label, "revision": source.revision, "source": source.kind}
+    return described | ({"file": source.file} if source.file is not None else {})
 
 
 def _questions(after: str, bits: int | None, precision: str) -> tuple[str, ...]:

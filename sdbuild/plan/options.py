@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdbuild.plan.errors import PlanError, nearest
+from sdbuild.recipe.single_file import SUFFIXES
 
 DEFAULT_RECIPE = "tiny-sd"
 BUILD_VARIABLES = ("recipe", "target", "source", "out", "verify")
@@ -17,7 +18,7 @@ class Options:
     Attributes:
         recipe: a recipe's name, or the path of a YAML file.
         target: a single target to build for; None builds for all that the recipe lists.
-        source: a local checkpoint directory that takes the place of the recipe's model version.
+        source: a local checkpoint, a directory or a single file, that takes the place of the recipe's model version.
         out: where bundles are put, absolute.
         verify: whether converted models are compared with the original ones.
     """
@@ -53,8 +54,11 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
         if not value:
             raise PlanError(f"'{name}=' has no value; write {name}=VALUE or leave it out")
     source = Path(variables["source"]).expanduser() if "source" in variables else None
-    if source is not None and not source.is_dir():
-        raise PlanError(f"source={variables['source']}: no such directory; give a checkpoint in diffusers' layout")
+    if source is not None and not source.is_dir() and not (source.is_file() and source.suffix in SUFFIXES):
+        raise PlanError(
+            f"source={variables['source']}: no such directory, nor a {' or '.join(SUFFIXES)} file; "
+            "give a checkpoint in diffusers' layout or in a single file"
+        )
     verify = variables.get("verify", "on")
     if verify not in ("on", "off"):
         raise PlanError(f"verify={verify}: write verify=on or verify=off")

@@ -21,7 +21,6 @@ from sdbuild.recipe import (
     find_targets,
     load_recipe,
     load_target,
-    read_checkpoint_facts,
     resolve_for_target,
 )
 from sdbuild.stages.checkpoint_files import CheckpointFilesError
@@ -83,8 +82,8 @@ def make_plan(options: Options) -> Plan:
         graph = make_graph(loaded, targets, options).restricted(selected)
     except CheckpointFilesError:
         # What a checkpoint lacks is told best by the rule that asks for it, with the line of the recipe.
-        if model.directory is not None:
-            check_rules(loaded, (targets[name] for name in selected), read_checkpoint_facts(model.directory))
+        if model.facts is not None:
+            check_rules(loaded, (targets[name] for name in selected), model.facts)
         raise
     place = options.out / loaded.recipe.name
     outputs = {bundle.name: place / bundle.component for bundle in graph.bundles()}
@@ -102,12 +101,18 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
     drafts = {}
     for name, target in targets.items():
         recipe = resolve_for_target(loaded, target)
+        model = source(recipe.model, options.source)
+        tokenizer = recipe.tokenizer
+        if tokenizer is None and model.is_single_file and not recipe.model.is_single_file:
+            # source=FILE stands for the model, but it has no tokenizer to stand for the model's.
+            tokenizer = recipe.model
         drafts[name] = TargetPlan(
             recipe=recipe,
             target=target,
-            model=source(recipe.model, options.source),
+            model=model,
             controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
             refiner=None if recipe.refiner is None else source(recipe.refiner, None),
+            tokenizer=source(tokenizer, None) if tokenizer is not None else None,
             verify=options.verify,
             compiler=compiler,
         ).drafts()

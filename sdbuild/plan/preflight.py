@@ -29,9 +29,8 @@ class Preflight:
 
         Fetched files are looked at only when something must run: an up-to-date build has passed already.
         """
-        directory = self._plan.model.directory
-        if directory is not None:
-            self._apply(read_checkpoint_facts(directory))
+        if (facts := self._plan.model.facts) is not None:
+            self._apply(facts)
             return
         self._apply(None)
         if any(not self._statuses[action].cached for action in self._plan.graph):
@@ -39,7 +38,7 @@ class Preflight:
 
     def with_fetched_files(self) -> None:
         """Apply the rules to the files that have been fetched; again only when there are more of them than before."""
-        if self._plan.model.directory is not None:
+        if self._plan.model.facts is not None:
             return
         fetched = {
             action.component: digest

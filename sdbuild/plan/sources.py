@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.plan.errors import PlanError
-from sdbuild.recipe import LoadedRecipe, ModelKind, ModelReference
-from sdbuild.stages.checkpoint_files import BUILTIN_GENERATOR, select_files
+from sdbuild.recipe import (
+    CheckpointFacts,
+    LoadedRecipe,
+    ModelKind,
+    ModelReference,
+    read_checkpoint_facts,
+    read_single_file_facts,
+)
+from sdbuild.recipe.single_file import SUFFIXES
+from sdbuild.stages.checkpoint_files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
 
 
 @dataclass(frozen=True)
@@ -17,23 +25,46 @@ class Source:
 
     Attributes:
         reference: what the recipe says.
-        directory: the local directory that stands for it; None for the Hub and for generated checkpoints.
+        path: the local directory or single file that stands for it; None for the Hub and for generated checkpoints.
     """
 
     reference: ModelReference
-    directory: Path | None = None
+    path: Path | None = None
 
     @property
     def kind(self) -> str:
-        """`hub`, `directory` or `builtin`."""
-        return ModelKind.DIRECTORY.value if self.directory is not None else self.reference.kind.value
+        """`hub`, `directory`, `file` or `builtin`."""
+        if self.path is None:
+            return self.reference.kind.value
+        return (ModelKind.FILE if _is_single_file(self.path) else ModelKind.DIRECTORY).value
+
+    @property
+    def is_single_file(self) -> bool:
+        """Whether the components have to be taken out of one file."""
+        return self.reference.is_single_file if self.path is None else _is_single_file(self.path)
+
+    @property
+    def file(self) -> str | None:
+        """The single file of the Hub repository that is taken; None for all else."""
+        return self.reference.file if self.path is None else None
 
     @property
     def label(self) -> str:
         """What bundles call the model: never a path, because they are the same wherever they are built."""
-        if self.reference.kind is ModelKind.DIRECTORY and self.directory is not None:
-            return self.directory.name
+        if self.reference.kind in (ModelKind.DIRECTORY, ModelKind.FILE) and self.path is not None:
+            return self.path.name
         return self.reference.version
+
+    @cached_property
+    def facts(self) -> CheckpointFacts | None:
+        """What is known of a local checkpoint without reading its weights; None for all others.
+
+        A `.ckpt` tells nothing before it is unpickled, which is the `source` stage's work.
+
+        Raises:
+            RecipeError: it cannot be read, or is none.
+        """
+        return None if self.path is None else local_facts(self.path, self.reference)
 
     @property
     def revision(self) -> str | None:
@@ -56,49 +87,70 @@ class Source:
         """
         version, revision = self.reference.version, self.reference.revision
         match self.kind:
-            case "directory":
+            case "directory" | "file":
                 return {"component": component}
             case "builtin":
                 return {"version": version, "component": component, "generator": BUILTIN_GENERATOR}
             case _:
                 parameters = {"version": version, "revision": revision, "component": component}
+                if component == SINGLE_FILE:
+                    parameters["file"] = self.reference.file
                 return parameters | ({"precision": precision} if precision is not None else {})
 
     def files(self, component: str, precision: str | None) -> Mapping[str, Path]:
-        """Path in the component's tree → file, for a local directory; empty for all else.
+        """Path in the component's tree → file, for a local checkpoint; empty for all else.
 
         Raises:
             CheckpointFilesError: the directory lacks what the component needs.
         """
-        if self.directory is None:
+        if self.path is None:
             return {}
+        if component == SINGLE_FILE:
+            return {self.path.name: self.path}
         chosen = select_files(component, self._listing, precision=precision or "float32")
-        return {path: self.directory / name for path, name in chosen.items()}
+        return {path: self.path / name for path, name in chosen.items()}
 
     @cached_property
     def _listing(self) -> tuple[str, ...]:
         """The directory's files, two levels deep: a checkpoint of diffusers' layout has no deeper ones."""
-        assert self.directory is not None
+        assert self.path is not None
         names = []
-        for path in self.directory.iterdir():
+        for path in self.path.iterdir():
             names += [f"{path.name}/{child.name}" for child in path.iterdir()] if path.is_dir() else [path.name]
         return tuple(sorted(names))
 
 
-def resolve_source(loaded: LoadedRecipe, reference: ModelReference, override: Path | None = None) -> Source:
-    """Find a model reference's place; `override` (`source=DIR`) takes the place of whatever it says.
+def local_facts(path: Path, reference: ModelReference | None = None) -> CheckpointFacts | None:
+    """What is known of a local checkpoint, a directory or a single file; `reference` says what a recipe tells of it.
 
     Raises:
-        PlanError: a directory that the recipe names does not exist.
+        RecipeError: it cannot be read, or is none.
+    """
+    if not _is_single_file(path):
+        return read_checkpoint_facts(path)
+    if path.suffix != ".safetensors":
+        return None
+    return read_single_file_facts(path, reference.prediction_type if reference is not None else None)
+
+
+def _is_single_file(path: Path) -> bool:
+    return path.suffix in SUFFIXES and path.is_file()
+
+
+def resolve_source(loaded: LoadedRecipe, reference: ModelReference, override: Path | None = None) -> Source:
+    """Find a model reference's place; `override` (`source=PATH`) takes the place of whatever it says.
+
+    Raises:
+        PlanError: a directory or file that the recipe names does not exist.
     """
     if override is not None:
         return Source(reference, override)
-    if reference.kind is not ModelKind.DIRECTORY:
+    if reference.kind not in (ModelKind.DIRECTORY, ModelKind.FILE):
         return Source(reference)
-    directory = loaded.directory_of(reference)
-    if not directory.is_dir():
+    path = loaded.directory_of(reference)
+    if not (path.is_dir() if reference.kind is ModelKind.DIRECTORY else path.is_file()):
         raise PlanError(
-            f"{loaded.path}: the model's directory {directory} does not exist; "
-            "correct the version or, for the pipeline's model, give source=DIR on the command line"
+            f"{loaded.path}: the model's {reference.kind.value} {path} does not exist; "
+            "correct the version or, for the pipeline's model, give source=PATH on the command line"
         )
-    return Source(reference, directory)
+    return Source(reference, path)

@@ -9,6 +9,7 @@ from sdbuild.recipe.facts import (
     known_facts,
     read_checkpoint_facts,
     read_component_facts,
+    read_single_file_facts,
 )
 from sdbuild.recipe.load import (
     LoadedRecipe,
@@ -59,6 +60,7 @@ __all__ = [
     "preflight",
     "read_checkpoint_facts",
     "read_component_facts",
+    "read_single_file_facts",
     "render",
     "resolve_for_target",
 ]

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from sdbuild.recipe.diagnostics import Diagnostic, nearest
+from sdbuild.recipe.single_file import SUFFIXES
 from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 
 # What an override cannot change: these say which recipe it is, not how it is built for one target.
-NOT_OVERRIDABLE = ("name", "description", "extends", "model", "targets", "overrides")
+NOT_OVERRIDABLE = ("name", "description", "extends", "model", "tokenizer", "targets", "overrides")
 
 
 def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
@@ -30,9 +31,10 @@ def check_recipe(root: Mapping, rules: Collection[str], targets: Collection[str]
     yield from _unknown("allow", root, rules, "rule", "the rules are listed in docs/reference/preflight.md")
     if targets is not None:
         yield from _unknown("targets", root, targets, "target", f"the targets are: {', '.join(sorted(targets))}")
-    for model in [_value(root, "model"), _value(root, "refiner"), *_items(root, "controlnets")]:
+    references = [_value(root, key) for key in ("model", "tokenizer", "refiner")]
+    for model in [*references, *_items(root, "controlnets")]:
         if isinstance(model, Mapping):
-            yield from _needless_revision(model)
+            yield from _needless(model)
 
 
 def check_overrides(root: Mapping) -> Iterator[Diagnostic]:
@@ -106,11 +108,17 @@ def _unknown(field: str, root: Mapping, known: Collection[str], kind: str, help_
             yield Diagnostic(f"unknown-{kind}", message, item.span, nearest(item.value, known) or help_)
 
 
-def _needless_revision(model: Mapping) -> Iterator[Diagnostic]:
-    version, revision = _value(model, "version"), model.entries.get("revision")
-    if not isinstance(version, Scalar) or not isinstance(version.value, str) or revision is None:
+def _needless(model: Mapping) -> Iterator[Diagnostic]:
+    """What only a Hub id has."""
+    version = _value(model, "version")
+    if not isinstance(version, Scalar) or not isinstance(version.value, str):
         return
     is_builtin = version.value.startswith("builtin:")
     if is_builtin or version.value.startswith((".", "/", "~")):
-        what = "a builtin checkpoint" if is_builtin else "a directory"
-        yield Diagnostic("revision", f"`revision` of {what}", revision.key, "remove it: only a Hub id has one")
+        what = "a builtin checkpoint" if is_builtin else "a file" if version.value.endswith(SUFFIXES) else "a directory"
+        for key in ("revision", "file"):
+            if (entry := model.entries.get(key)) is not None:
+                help_ = "remove it: only a Hub id has one"
+                if key == "file" and not is_builtin:
+                    help_ = "write the path of the file itself as the version"
+                yield Diagnostic(key, f"`{key}` of {what}", entry.key, help_)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.recipe import ModelKind, ModelReference
+from sdbuild.recipe.single_file import PredictionType, SingleFileError, describe
 from sdbuild.recipe.vocabulary import Component
 
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner", "sd3"]
@@ -112,7 +113,7 @@ _UNET_PARAMETERS: dict[Family, int] = {
     "sd1": 859_520_964,
     "sd2": 865_910_724,
     "sdxl": 2_567_463_684,
-    "sdxl-refiner": 2_283_802_884,
+    "sdxl-refiner": 2_259_526_660,
 }
 _KNOWN_VERSIONS: dict[str, Family] = {
     "CompVis/stable-diffusion-v1-4": "sd1",
@@ -163,6 +164,29 @@ def read_checkpoint_facts(directory: Path) -> CheckpointFacts:
             directory, "holds no diffusers pipeline", "it should have `model_index.json`, `unet/`, `vae/` and others"
         )
     return _facts(folders, index, _read_json(directory / "scheduler" / "scheduler_config.json"))
+
+
+def read_single_file_facts(path: Path, prediction_type: PredictionType | None = None) -> CheckpointFacts:
+    """Tell what a single `.safetensors` file holds from its header.
+
+    Args:
+        path: the file.
+        prediction_type: what the recipe says that its UNet predicts.
+
+    Raises:
+        RecipeError: the file cannot be read, or is of no known family.
+    """
+    shapes = {name: tuple(tensor["shape"]) for name, tensor in _read_header(path).items() if name != "__metadata__"}
+    try:
+        described = describe(shapes, prediction_type)
+    except SingleFileError as error:
+        raise _unreadable(path, str(error), "see docs/how-to/single-file.md") from error
+    classes = {name: listed[1] for name, listed in described.index.items() if isinstance(listed, list)}
+    folders = {
+        name: ComponentFacts(folder.config, classes[name], folder.parameters)
+        for name, folder in described.folders.items()
+    }
+    return CheckpointFacts(described.family, folders, described.prediction_type)
 
 
 def read_component_facts(
@@ -248,15 +272,22 @@ def _count_parameters(folder: Path) -> int | None:
 
 
 def _count_in_file(path: Path) -> int:
+    return sum(math.prod(tensor["shape"]) for name, tensor in _read_header(path).items() if name != "__metadata__")
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, each tensor with its shape."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_LONGEST_HEADER, path.stat().st_size - 8):
                 raise _unreadable(path, "is not a whole safetensors file", "download it again")
             header = json.loads(file.read(length))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        if not all(name == "__metadata__" or all(size >= 0 for size in header[name]["shape"]) for name in header):
+            raise ValueError("a shape is negative")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, f"cannot be read: {error}", "download it again") from error
+    return dict(header)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def recipe_schema() -> Schema:
         if (definition := definition_of(schema, properties[key])) is not None:
             definition.pop("required")
     properties["controlnets"]["items"] = {"allOf": [properties["controlnets"]["items"]], "required": ["version"]}
+    properties["tokenizer"]["required"] = ["version"]
     properties["allow"]["items"] = {
         "anyOf": [{"const": rule.name, "description": f"{rule.summary} {rule.reason}"} for rule in RULES.values()]
     }

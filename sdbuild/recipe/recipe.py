@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from sdbuild.recipe.single_file import SUFFIXES, PredictionType
 from sdbuild.recipe.vocabulary import (
     AttentionImplementation,
     Bits,
@@ -40,6 +41,7 @@ class ModelKind(StrEnum):
 
     HUB = "hub"
     DIRECTORY = "directory"
+    FILE = "file"
     BUILTIN = "builtin"
 
 
@@ -61,6 +63,15 @@ def _check_version(version: str) -> str:
     )
 
 
+def _check_file(file: str) -> str:
+    parts = file.split("/")
+    if file.endswith(SUFFIXES) and file.isprintable() and not any(part in ("", ".", "..") for part in parts):
+        return file
+    raise PydanticCustomError(
+        "single_file", "not a single-file checkpoint", {"help": f"name a file that ends with {' or '.join(SUFFIXES)}"}
+    )
+
+
 def _check_revision(revision: str) -> str:
     if _REVISION_PATTERN.fullmatch(revision) and ".." not in revision and "//" not in revision:
         return revision
@@ -72,12 +83,12 @@ def _check_revision(revision: str) -> str:
 
 
 class ModelReference(Part):
-    """A checkpoint in diffusers layout."""
+    """A checkpoint in diffusers layout, or in a single file."""
 
     version: Annotated[str, AfterValidator(_check_version)] = Field(
-        description="Where the checkpoint is: a Hub id `organisation/name`; a directory in diffusers layout, as a path "
-        "that starts with `.`, `/` or `~` (`.` is the folder of the file that says it); or `builtin:NAME`, a small "
-        "checkpoint that sdbuild makes itself.",
+        description="Where the checkpoint is: a Hub id `organisation/name`; a directory in diffusers layout or a "
+        "single `.safetensors` or `.ckpt` file, as a path that starts with `.`, `/` or `~` (`.` is the folder of the "
+        "file that says it); or `builtin:NAME`, a small checkpoint that sdbuild makes itself.",
         examples=["stable-diffusion-v1-5/stable-diffusion-v1-5", "../checkpoints/mine", "builtin:tiny-sd"],
     )
     revision: Annotated[str, AfterValidator(_check_revision)] | None = Field(
@@ -87,12 +98,31 @@ class ModelReference(Part):
         examples=["451f4fe16113bff5a5d2269ed5ad43b0592e9a14"],
     )
 
+    file: Annotated[str, AfterValidator(_check_file)] | None = Field(
+        default=None,
+        description="For a Hub id: the single-file checkpoint in the repository to take, `.safetensors` or `.ckpt`. "
+        "Without it, the repository is in diffusers layout.",
+        examples=["v1-5-pruned-emaonly.safetensors"],
+    )
+    prediction_type: PredictionType | None = Field(
+        default=None,
+        description="For a single file: what its UNet predicts, `epsilon` or `v_prediction`. Without it, `epsilon`, or "
+        "what a marker in the file says; SD 2.x must say it, because nothing in its files does.",
+    )
+
     @property
     def kind(self) -> ModelKind:
-        """Hub, local directory or builtin."""
+        """Hub, local directory, local single file or builtin."""
         if self.version.startswith("builtin:"):
             return ModelKind.BUILTIN
-        return ModelKind.DIRECTORY if self.version.startswith((".", "/", "~")) else ModelKind.HUB
+        if not self.version.startswith((".", "/", "~")):
+            return ModelKind.HUB
+        return ModelKind.FILE if self.version.endswith(SUFFIXES) else ModelKind.DIRECTORY
+
+    @property
+    def is_single_file(self) -> bool:
+        """Whether the checkpoint is one file that holds all components."""
+        return self.file is not None or self.kind is ModelKind.FILE
 
     @property
     def is_pinned(self) -> bool:
@@ -204,6 +234,12 @@ class Recipe(Part):
     name: Name = Field(description="The recipe's name; its file is called `NAME.yaml`.", examples=["sdxl-ios"])
     description: str = Field(default="", max_length=500, description="One sentence for tables and for the bundle.")
     model: ModelReference = Field(description="The checkpoint.")
+    tokenizer: ModelReference | None = Field(
+        default=None,
+        description="Whose tokenizer to use instead of the checkpoint's own: a pipeline of the same family in "
+        "diffusers layout, of which only `tokenizer/` and `tokenizer_2/` are read. A single file holds none, so it "
+        "needs this.",
+    )
     components: tuple[Component, ...] = Field(min_length=1, description="The models that the bundle holds.")
     attention_implementation: AttentionImplementation | None = Field(
         default=None,

@@ -77,6 +77,8 @@ def _unpinned_revision(context: Context) -> Iterator[Finding]:
     if context.recipe.refiner is not None:
         references.append((("refiner",), context.recipe.refiner))
     references += [(("controlnets", index), model) for index, model in enumerate(context.recipe.controlnets)]  # type: ignore[misc]
+    if context.recipe.tokenizer is not None:
+        references.append((("tokenizer",), context.recipe.tokenizer))
     for location, model in references:
         if model.kind is ModelKind.HUB and not model.is_pinned:
             what = f"the revision `{model.revision}` is not a commit" if model.revision else "no revision"
@@ -84,6 +86,50 @@ def _unpinned_revision(context: Context) -> Iterator[Finding]:
             yield Finding(
                 place, f"`{model.version}`: {what}", "write the commit that the Hub shows under Files, History"
             )
+
+
+@rule(
+    "single-file-without-tokenizer",
+    reason="A single-file checkpoint holds the networks alone; without vocabulary and merges no text can be encoded.",
+    source="https://github.com/CompVis/stable-diffusion, whose code downloads the tokenizer by itself",
+)
+def _single_file_without_tokenizer(context: Context) -> Iterator[Finding]:
+    """A recipe with a single-file checkpoint and text encoders says whose tokenizer to use."""
+    recipe = context.recipe
+    encoders = {Component.TEXT_ENCODER, Component.TEXT_ENCODER_2} & {*recipe.components}
+    if recipe.model.is_single_file and recipe.tokenizer is None and encoders:
+        help_ = "name a pipeline of the same family in diffusers layout: `tokenizer: {version: …, revision: …}`"
+        yield Finding(("model", "version"), "a single file, and no `tokenizer`", help_)
+
+
+@rule(
+    "single-file-without-prediction-type",
+    reason="SD 2.x was trained to predict noise at 512×512 and velocity at 768×768, and its tensors are alike.",
+    source="https://github.com/Stability-AI/stablediffusion, configs/stable-diffusion: v2-inference and v2-inference-v",
+)
+def _single_file_without_prediction_type(context: Context) -> Iterator[Finding]:
+    """A recipe with a single file of SD 2.x says what the UNet predicts."""
+    model, facts = context.recipe.model, context.facts
+    if model.is_single_file and facts is not None and facts.family == "sd2" and facts.prediction_type is None:
+        help_ = (
+            "write `prediction_type: epsilon` for a 512×512 model, `prediction_type: v_prediction` for a 768×768 one"
+        )
+        yield Finding(("model", "version"), "a single file of SD 2.x, and no `prediction_type`", help_)
+
+
+@rule(
+    "single-file-unsupported",
+    reason="A ControlNet's or a tokenizer's files cannot be taken out of a single-file checkpoint.",
+    source="the recipe language",
+)
+def _single_file_unsupported(context: Context) -> Iterator[Finding]:
+    """Only the pipeline itself comes from a single file."""
+    references = [(("controlnets", index), model) for index, model in enumerate(context.recipe.controlnets)]
+    if context.recipe.tokenizer is not None:
+        references.append((("tokenizer",), context.recipe.tokenizer))  # type: ignore[arg-type]
+    for location, model in references:
+        if model.is_single_file:
+            yield Finding((*location, "version"), "a single file here", "name a repository or a directory")
 
 
 @rule(
@@ -262,6 +308,9 @@ PIPELINE_RULES: tuple[Rule, ...] = (
     _unknown_channels,
     _not_for_the_swift_package,
     _unpinned_revision,
+    _single_file_without_tokenizer,
+    _single_file_without_prediction_type,
+    _single_file_unsupported,
     _component_missing,
     _component_required,
     _setting_without_component,

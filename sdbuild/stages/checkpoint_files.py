@@ -54,6 +54,28 @@ _VARIANTS: Mapping[str, tuple[str, ...]] = {
 _FORMATS = ("safetensors", "bin")
 
 
+SINGLE_FILE = "checkpoint"
+"""The source component that is a whole single-file checkpoint, from which the others are then taken."""
+
+
+def is_card(name: str) -> bool:
+    """Whether a file says what a model's license is."""
+    return _CARD.fullmatch(name) is not None
+
+
+def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
+    """Choose a single file of a repository, and the model's card; otherwise as `select_files`.
+
+    Raises:
+        CheckpointFilesError: there is no such file.
+    """
+    names = list(names)
+    if file not in names:
+        others = ", ".join(name for name in names if name.endswith((".safetensors", ".ckpt")) and "/" not in name)
+        raise CheckpointFilesError(f"there is no {file}" + (f"; there are {others}" if others else ""))
+    return {file.rpartition("/")[2]: file} | {name: name for name in sorted(names) if is_card(name)}
+
+
 class CheckpointFilesError(SdbuildError):
     """A checkpoint lacks files that a component needs."""
 

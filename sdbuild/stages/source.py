@@ -3,6 +3,10 @@
 Parameters: ``version`` (``owner/name``, a path, or ``builtin:NAME``), ``revision`` (of a Hub repository, or null) and
 ``component``, a key of `sdbuild.stages.checkpoint_files.COMPONENT_FOLDERS`; optionally ``precision``: with `float16`,
 half-precision weights are taken where there are any. The result is rooted at the component's folder.
+
+A single-file checkpoint goes through the stage twice: first its file, named by ``file``, with the component
+`SINGLE_FILE`; then, with that artifact as the input ``checkpoint``, each component taken out of it. Parameters of that
+are ``component`` and ``prediction_type`` (what the recipe says of it, or null).
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from typing import Any
 from sdbuild.errors import SdbuildError
 from sdbuild.hub import Hub
 from sdbuild.stages import Stage
-from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS, CheckpointFilesError, select_files
+from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
 from sdbuild.stages.files import place
+from sdbuild.stages.single_file import extract
 
 STAGE = Stage(
     name="source",
@@ -25,9 +30,15 @@ STAGE = Stage(
     modules=(
         "sdbuild.hub",
         "sdbuild.hub_errors",
+        "sdbuild.models.checkpoint",
+        "sdbuild.models.errors",
+        "sdbuild.models.single_file",
+        "sdbuild.models.tiny",
+        "sdbuild.models.write",
+        "sdbuild.recipe.single_file",
         "sdbuild.stages.checkpoint_files",
         "sdbuild.stages.files",
-        "sdbuild.models.tiny",
+        "sdbuild.stages.single_file",
     ),
 )
 
@@ -45,10 +56,15 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
 
     Raises:
         SourceError: there is no such directory, or a component's files are missing.
+        ExtractError: a single-file checkpoint does not hold the component.
         HubError: the Hub did not give what was asked for.
     """
+    if "checkpoint" in inputs:
+        extract(inputs["checkpoint"], params["component"], params["prediction_type"], out, progress)
+        progress(1.0, f"{params['component']} of a single file")
+        return
     version = params["version"]
-    wanted = _Wanted(params["component"], params.get("precision", "float32"))
+    wanted = _Wanted(params["component"], params.get("precision", "float32"), params.get("file"))
     if version.startswith(BUILTIN):
         _generate(version.removeprefix(BUILTIN), wanted, out)
     elif version.startswith((".", "/", "~")):
@@ -64,9 +80,12 @@ class _Wanted:
 
     component: str
     precision: str
+    file: str | None = None
 
     def select(self, where: str, names: list[str]) -> dict[str, str]:
         try:
+            if self.file is not None:
+                return select_single_file(self.file, names)
             return select_files(self.component, names, precision=self.precision)
         except CheckpointFilesError as error:
             raise SourceError(f"{where}: {error}") from error

@@ -170,7 +170,7 @@ def test_without_network_the_cache_is_enough(server: FakeHub, tmp_path: Path, mo
 
 def test_without_network_and_cache(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", unused_endpoint())
-    with pytest.raises(HubError, match=r"cannot be reached.*source=DIR"):
+    with pytest.raises(HubError, match=r"cannot be reached.*source=PATH"):
         fetch(tmp_path)
 
 

@@ -1,0 +1,84 @@
+"""One component's files in diffusers' layout, taken out of a single-file checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.errors import SdbuildError
+from sdbuild.models.errors import ModelError
+from sdbuild.recipe.single_file import SUFFIXES, SingleFile, SingleFileError, describe
+from sdbuild.stages.checkpoint_files import is_card
+from sdbuild.stages.files import place
+
+Progress = Callable[[float, str], None]
+
+_WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
+_OTHER_WEIGHTS = "model.safetensors"
+
+
+class ExtractError(SdbuildError):
+    """A component could not be taken out of a single-file checkpoint."""
+
+
+def extract(tree: Path, component: str, prediction_type: str | None, out: Path, progress: Progress) -> None:
+    """Fill `out` with the files of one component.
+
+    Args:
+        tree: the directory with the file, and the model's card where there is one.
+        component: `unet`, `vae`, `text_encoder`, `text_encoder_2`, `scheduler` or `index`.
+        prediction_type: what the recipe says that the UNet predicts; None to go by the file.
+        out: the component's own directory.
+        progress: called with the share of bytes that is written.
+
+    Raises:
+        ExtractError: the file holds no such component, or is of no known family.
+        ModelError: the file is damaged, or holds more than tensors.
+    """
+    from sdbuild.models.single_file import component_tensors, open_single_file
+    from sdbuild.models.write import write_safetensors
+
+    (path,) = (each for each in sorted(tree.iterdir()) if each.suffix in SUFFIXES)
+    stored = open_single_file(path)
+    try:
+        described = describe({name: tensor.shape for name, tensor in stored.items()}, prediction_type)  # type: ignore[arg-type]
+    except SingleFileError as error:
+        raise ExtractError(f"{path.name}: {error}") from error
+    if component == "scheduler":
+        _write_json(out / "scheduler_config.json", _scheduler(path, described))
+        return
+    for card in tree.iterdir():
+        if is_card(card.name):
+            place(card, out / card.name)
+    if component == "index":
+        _write_json(out / "model_index.json", described.index)
+        _write_json(out / "scheduler" / "scheduler_config.json", _scheduler(path, described))
+        for name, folder in described.folders.items():
+            _write_json(out / name / "config.json", folder.config)
+        return
+    if component not in described.folders:
+        has = ", ".join(described.folders)
+        raise ExtractError(f"{path.name}: a single-file checkpoint with {has}, and no {component}.")
+    folder = described.folders[component]
+    _write_json(out / "config.json", folder.config)
+    try:
+        tensors = component_tensors(component, folder, stored)
+    except ModelError as error:
+        raise ExtractError(f"{path.name}: {error}") from error
+    write_safetensors(out / _WEIGHTS.get(component, _OTHER_WEIGHTS), tensors, progress)
+
+
+def _scheduler(path: Path, described: SingleFile) -> Mapping[str, Any]:
+    if described.prediction_type is None:
+        raise ExtractError(
+            f"{path.name}: nothing in an SD 2.x file tells what its UNet predicts. Say it in the recipe: "
+            "model.prediction_type is epsilon for the 512×512 models, v_prediction for the 768×768 ones."
+        )
+    return described.scheduler
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
