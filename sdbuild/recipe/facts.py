@@ -283,7 +283,7 @@ def _read_header(path: Path) -> dict[str, Any]:
             if not 2 <= length <= min(_LONGEST_HEADER, path.stat().st_size - 8):
                 raise _unreadable(path, "is not a whole safetensors file", "download it again")
             header = json.loads(file.read(length))
-        if not all(name == "__metadata__" or all(size >= 0 for size in header[name]["shape"]) for name in header):
+        if not all(name == "__metadata__" or min(tensor["shape"], default=0) >= 0 for name, tensor in header.items()):
             raise ValueError("a shape is negative")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, f"cannot be read: {error}", "download it again") from error

@@ -56,6 +56,12 @@ def test_nothing_is_wrong_with_a_plain_recipe(tmp_path: Path) -> None:
     assert broken(tmp_path, None) == {}
 
 
+def test_a_single_file_of_sd2_says_what_it_predicts(tmp_path: Path) -> None:
+    single = {"model": "{version: ./mine.safetensors}", "tokenizer": "{version: 'builtin:some'}"}
+    assert "single-file-without-prediction-type" in broken(tmp_path, facts("sd2"), single)
+    assert broken(tmp_path, facts("sd1"), single) == {}
+
+
 @pytest.mark.parametrize("family", ["sd3", None])
 def test_unsupported_families(tmp_path: Path, family: str | None) -> None:
     assert "unsupported-family" in broken(tmp_path, facts(family))

@@ -1,0 +1,106 @@
+"""Where files come from: single files, and whose tokenizer goes with them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import save_file
+
+from sdbuild.plan.options import parse_options
+from sdbuild.plan.planner import make_plan
+from tests.models import ldm
+
+COMMIT = "a" * 40
+TOKENIZER = "{version: org/pipeline, revision: " + "b" * 40 + "}"
+
+
+def write(path: Path, network: ldm.Network = ldm.TINY_SD1) -> None:
+    import numpy as np
+
+    save_file({name: np.zeros(shape, np.float16) for name, shape in ldm.tensors(network).items()}, path)
+
+
+def test_components_are_taken_out_of_a_local_file(workspace: Any) -> None:
+    write(workspace.root / "mine.safetensors")
+    workspace.recipe(model="{version: ../mine.safetensors}", tokenizer=TOKENIZER)
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    whole = graph["source:checkpoint"]
+    assert whole.files == {"mine.safetensors": workspace.root / "mine.safetensors"}
+    for name in ("unet", "vae", "text_encoder", "scheduler", "index"):
+        assert graph[f"source:{name}"].inputs == {"checkpoint": whole}
+        assert graph[f"source:{name}"].parameters == {"component": name, "prediction_type": None}
+    assert graph["source:tokenizer"].parameters["version"] == "org/pipeline"
+    model = graph["bundle:iphone-15-pro"].parameters["model"]
+    assert model == {"version": "mine.safetensors", "revision": None, "source": "file"}
+
+
+def test_a_file_of_a_repository(workspace: Any) -> None:
+    workspace.recipe(
+        model="{version: org/merge, revision: " + COMMIT + ", file: v1/mine.ckpt, prediction_type: v_prediction}",
+        tokenizer=TOKENIZER,
+    )
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    assert graph["source:checkpoint"].parameters == {
+        "version": "org/merge",
+        "revision": COMMIT,
+        "component": "checkpoint",
+        "file": "v1/mine.ckpt",
+    }
+    assert graph["source:unet"].parameters["prediction_type"] == "v_prediction"
+    assert graph["bundle:iphone-15-pro"].parameters["model"]["file"] == "v1/mine.ckpt"
+
+
+def test_a_file_on_the_command_line_leaves_the_recipes_tokenizer(workspace: Any) -> None:
+    write(workspace.root / "mine.safetensors")
+    graph = make_plan(parse_options({"recipe": "phone", "source": "mine.safetensors"})).graph
+    assert graph["source:checkpoint"].files
+    assert set(graph["source:tokenizer"].files) == {"vocab.json", "merges.txt"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": "{version: ../mine.safetensors}"},
+            "a single file, and no `tokenizer`.*single-file-without-tokenizer",
+        ),
+        ({"model": "{version: ../sd2.safetensors}", "tokenizer": TOKENIZER}, "without-prediction-type"),
+        ({"model": "{version: ../nowhere.ckpt}", "tokenizer": TOKENIZER}, "model's file .*nowhere.ckpt does not exist"),
+        ({"model": "{version: ../empty.safetensors}", "tokenizer": TOKENIZER}, "empty.safetensors: .*no UNet"),
+        (
+            {"model": "{version: ../mine.safetensors, file: a.ckpt}", "tokenizer": TOKENIZER},
+            "`file` of a file.*write the path of the file itself",
+        ),
+        (
+            {"model": "{version: org/name, revision: " + COMMIT + ", file: ../a.txt}", "tokenizer": TOKENIZER},
+            "not a single-file checkpoint",
+        ),
+        ({"tokenizer": "{version: org/name, revision: main}"}, "`main` is not a commit"),
+        ({"tokenizer": "{version: ../mine.safetensors}"}, "single-file-unsupported"),
+        (
+            {
+                "model": "{version: ../mine.safetensors}",
+                "tokenizer": TOKENIZER,
+                "components": "[text_encoder, unet, vae_decoder, safety_checker]",
+            },
+            "the checkpoint has no `safety_checker`",
+        ),
+    ],
+)
+def test_mistakes(workspace: Any, changes: dict[str, str], message: str) -> None:
+    import re
+
+    write(workspace.root / "mine.safetensors")
+    write(workspace.root / "sd2.safetensors", ldm.TINY_SD2)
+    save_file({}, workspace.root / "empty.safetensors")
+    workspace.recipe(**changes)
+    ran = workspace("plan", "recipe=phone")
+    assert ran.status == 2
+    assert re.search(message, ran.err, re.DOTALL), ran.err
+
+
+def test_no_file_of_that_name(workspace: Any) -> None:
+    (workspace.root / "notes.txt").write_text("no checkpoint")
+    ran = workspace("plan", "recipe=phone", "source=notes.txt")
+    assert ran.status == 2
+    assert "nor a .safetensors or .ckpt file" in ran.err
