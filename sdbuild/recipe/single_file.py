@@ -234,6 +234,8 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
         "up_block_types": ["CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)],
         "use_linear_projection": family != "sd1",
     }
+    if "time_embed.cond_proj.weight" in unet:
+        config["time_cond_proj_dim"] = unet["time_embed.cond_proj.weight"][1]
     if family in _TIME_IDS:
         condition = unet["label_emb.0.0.weight"][1]
         config |= {
