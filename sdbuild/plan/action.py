@@ -8,6 +8,9 @@ from typing import Any
 from sdbuild.plan.tools import installed_version
 from sdbuild.stages import Stage
 
+_PRODUCTS = ("bundle", "sheet")
+# By their tasks' names: the bundles that a contact sheet is drawn with, its variants, stay in the cache.
+
 KEY_FORMAT = 1
 """Raised when the meaning of key documents changes; every older result is then out of reach."""
 
@@ -59,9 +62,9 @@ class Graph:
                 return action
         raise KeyError(name)
 
-    def bundles(self) -> tuple[Action, ...]:
-        """The actions that make bundles, one a target."""
-        return tuple(action for action in self.actions if action.stage.name == "bundle")
+    def products(self) -> tuple[Action, ...]:
+        """The actions whose results are put into the output folder: a bundle for each target, and contact sheets."""
+        return tuple(action for action in self.actions if action.name.partition(":")[0] in _PRODUCTS)
 
     def restricted(self, targets: Iterable[str]) -> "Graph":
         """The part of the graph that some targets need; names stay as they are."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from sdbuild.plan.action import Graph
 from sdbuild.plan.draft import TargetPlan
 from sdbuild.plan.errors import PlanError, nearest
-from sdbuild.plan.graph import merge
+from sdbuild.plan.graph import Draft, merge
 from sdbuild.plan.options import Options
 from sdbuild.plan.rules import check_rules
+from sdbuild.plan.sheet import sheet_drafts
 from sdbuild.plan.sources import Source, resolve_source
 from sdbuild.plan.tools import core_ml_compiler
 from sdbuild.recipe import (
@@ -36,7 +37,7 @@ class Plan:
         targets: the targets that were selected, by name.
         model: where the pipeline's model comes from.
         graph: the actions that the selected targets need.
-        outputs: bundle task → where the bundle is put.
+        outputs: task of a bundle or of the contact sheet → where its result is put.
     """
 
     options: Options
@@ -86,7 +87,7 @@ def make_plan(options: Options) -> Plan:
             check_rules(loaded, (targets[name] for name in selected), model.facts)
         raise
     place = options.out / loaded.recipe.name
-    outputs = {bundle.name: place / bundle.component for bundle in graph.bundles()}
+    outputs = {action.name: place / action.component for action in graph.products()}
     return Plan(options, loaded, {name: targets[name] for name in selected}, model, graph, outputs)
 
 
@@ -98,7 +99,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
     def source(reference: ModelReference, override: Path | None) -> Source:
         return resolve_source(loaded, reference, override)
 
-    drafts = {}
+    drafts: dict[str, tuple[Draft, ...]] = {}
     for name, target in targets.items():
         recipe = resolve_for_target(loaded, target)
         model = source(recipe.model, options.source)
@@ -106,7 +107,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
         if tokenizer is None and model.is_single_file and not recipe.model.is_single_file:
             # source=FILE stands for the model, but it has no tokenizer to stand for the model's.
             tokenizer = recipe.model
-        drafts[name] = TargetPlan(
+        plan = TargetPlan(
             recipe=recipe,
             target=target,
             model=model,
@@ -115,5 +116,8 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
             tokenizer=source(tokenizer, None) if tokenizer is not None else None,
             verify=options.verify,
             compiler=compiler,
-        ).drafts()
+        )
+        drafts[name] = plan.drafts()
+        if recipe.contact_sheet is not None and name == loaded.recipe.targets[0]:
+            drafts[name] += tuple(sheet_drafts(plan, recipe.contact_sheet, drafts[name]))
     return merge(loaded.recipe.name, drafts)

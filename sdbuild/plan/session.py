@@ -132,7 +132,7 @@ class Session:
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """Where the bundles are that now stand at their places, by task."""
+        """Where the bundles and the contact sheet are that now stand at their places, by task."""
         built = {name for name, outcome in self.outcomes.items() if outcome.failure is None}
         return {name: path for name, path in self.plan.outputs.items() if name in built}
 
@@ -146,7 +146,8 @@ class Session:
         output = self.statuses.output(action)
         if output is not None:
             self.store.materialise(result.tree, output, mode="output")
-            self._write_build_host(action, output)
+            if action.stage.name == "bundle":
+                self._write_build_host(action, output)
         self._remember(action, status)
         return result
 
@@ -183,4 +184,5 @@ _DOCS = {
     "verify": "signal of {} against the original model",
     "compile": "{} compiled by Apple's compiler",
     "bundle": "the Resources directory and bundle.json for {}",
+    "sheet": "pictures of every precision, side by side",
 }

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdbuild.plan.action import Action
+from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Outcome, Session
 from sdbuild.plan.show import why
 from sdbuild.plan.tables import plain_lines, shown_bytes, shown_seconds
@@ -34,10 +34,9 @@ def summary(session: Session, store: Store) -> str:
     if failed:
         counts.append(f"{len(failed)} failed")
     lines.append(", ".join(counts) if ran else f"nothing to do: {cached} cached")
-    lines += [
-        f"bundle: {_relative(path)} ({shown_bytes(_size(session, store, session.plan.graph[name]) or 0)})"
-        for name, path in session.outputs.items()
-    ]
+    for name, path in session.outputs.items():
+        size = _size(session, store, session.plan.graph[name]) or 0
+        lines.append(f"{name.partition(':')[0]}: {_relative(path)} ({shown_bytes(size)})")
     return "\n".join(lines)
 
 
@@ -56,9 +55,11 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
 
 def _sizes(session: Session, store: Store) -> Iterator[tuple[str, ...]]:
     """Component, then the size of its checkpoint, its converted and its quantized package."""
+    graph = session.plan.graph
+    shipped = {action for bundle in graph.products() if bundle.stage.name == "bundle" for action in closure(bundle)}
     for convert in _stage(session, "convert"):
         trail = [convert.inputs["checkpoint"], convert]
-        trail += [a for a in _stage(session, "quantize") if a.inputs["package"] is convert]
+        trail += [a for a in _stage(session, "quantize") if a.inputs["package"] is convert and a in shipped]
         sizes = [_size(session, store, action) for action in trail]
         if None not in sizes:
             shown = [shown_bytes(size) for size in sizes if size is not None]

@@ -19,13 +19,18 @@ _GROUPS = {
     "verify": "compare each package with the original model",
     "compile": "compile packages (on a Mac)",
     "bundle": "put bundles together",
+    "variant": "put together what the contact sheet is drawn with",
+    "sheet": "draw the contact sheet",
 }
+
+_FILES = {"bundle": "bundle.json", "sheet": "contact-sheet.png"}
+# The file that stands for a product.
 
 
 def doit_config(session: Session) -> dict[str, Any]:
     """The settings that doit reads, for one build."""
     return {
-        "default_tasks": [bundle.name for bundle in session.plan.graph.bundles()],
+        "default_tasks": list(session.plan.outputs),
         "reporter": reporter_for(session),
         "backend": "sdbuild",
         "dep_file": str(session.store.root / "ignored" / f"{session.plan.graph.recipe}.json"),
@@ -37,7 +42,7 @@ def doit_config(session: Session) -> dict[str, Any]:
 
 def doit_tasks(session: Session) -> Iterator[dict[str, Any]]:
     """The graph in doit's form: a group a stage, a subtask an action."""
-    present = {action.stage.name for action in session.plan.graph}
+    present = {action.name.partition(":")[0] for action in session.plan.graph}
     for stage, doc in _GROUPS.items():
         if stage in present:
             yield {"basename": stage, "name": None, "doc": doc}
@@ -64,7 +69,7 @@ def _task(session: Session, action: Action) -> dict[str, Any]:
     output = session.statuses.output(action)
     if output is not None:
         task["task_dep"] = [producer.name for producer in closure(action)]
-        task["targets"] = [str(output / "bundle.json")]
+        task["targets"] = [str(output / _FILES[action.stage.name])]
         task["clean"] = [(_clean, [session, action, str(output)])]
     return task
 

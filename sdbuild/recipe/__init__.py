@@ -20,7 +20,16 @@ from sdbuild.recipe.load import (
     resolve_for_target,
 )
 from sdbuild.recipe.preflight import overruled, preflight
-from sdbuild.recipe.recipe import Gates, Latent, ModelKind, ModelReference, Recipe, Unet
+from sdbuild.recipe.recipe import (
+    ContactSheet,
+    Gates,
+    Latent,
+    ModelKind,
+    ModelReference,
+    Quantization,
+    Recipe,
+    Unet,
+)
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.rule import Rule
 from sdbuild.recipe.target import Target
@@ -33,6 +42,7 @@ __all__ = [
     "Component",
     "ComponentFacts",
     "ComputeUnit",
+    "ContactSheet",
     "DeploymentTarget",
     "Diagnostic",
     "Family",
@@ -42,6 +52,7 @@ __all__ = [
     "LoadedTarget",
     "ModelKind",
     "ModelReference",
+    "Quantization",
     "Recipe",
     "RecipeError",
     "Rule",

@@ -19,6 +19,7 @@ from sdbuild.recipe.vocabulary import (
     Name,
     OneOrTwo,
     Precision,
+    SheetBits,
 )
 
 _HUB_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
@@ -226,6 +227,22 @@ class Verification(PerPart):
     controlnet: Gates | None = Field(default=None, description=_GATES.format("every ControlNet"))
 
 
+class ContactSheet(Part):
+    """A picture that shows what compression costs: prompts down, precisions across."""
+
+    prompts: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = Field(
+        min_length=1, max_length=12, description="What to draw, a row each."
+    )
+    bits: tuple[SheetBits, ...] = Field(
+        default=(8, 6, 4, 2),
+        max_length=6,
+        description="Bits for each weight of the UNet, a column each; PyTorch's own pictures and the UNet as it was "
+        "converted stand before them.",
+    )
+    steps: int = Field(default=20, ge=1, le=200, description="Denoising steps of each picture.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of each picture.")
+
+
 class Recipe(Part):
     """What to build: a model version, the components of its pipeline, how each is converted, and for which targets."""
 
@@ -272,6 +289,9 @@ class Recipe(Part):
     )
     overrides: dict[str, dict[str, Any]] = Field(
         default={}, description="Changes for a single target: target name → the fields that differ there."
+    )
+    contact_sheet: ContactSheet | None = Field(
+        default=None, description="Pictures to draw with every build, for its first target; none by default."
     )
     allow: tuple[str, ...] = Field(
         default=(), description="Preflight rules that this recipe overrules, by name; the bundle then says so."

@@ -77,6 +77,7 @@ def _no_truth_value(value: object) -> object:
 
 
 Bits = Annotated[Literal[1, 2, 3, 4, 6, 8, "none"], BeforeValidator(_no_truth_value)]
+SheetBits = Annotated[Literal[1, 2, 3, 4, 6, 8], BeforeValidator(_no_truth_value)]
 OneOrTwo = Annotated[Literal[1, 2], BeforeValidator(_no_truth_value)]
 Precision = Literal["float16", "float32"]
 OperatingSystem = Literal["iOS", "iPadOS", "macOS"]

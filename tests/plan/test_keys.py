@@ -88,7 +88,7 @@ def test_a_phone_and_a_mac_share_deployment_targets(workspace: Any) -> None:
 
 def test_sources_come_first_among_what_a_bundle_needs(workspace: Any) -> None:
     graph = make_plan(parse_options({"recipe": "phone"})).graph
-    names = [each.stage.name for each in closure(graph.bundles()[0])]
+    names = [each.stage.name for each in closure(graph.products()[0])]
     last_source = max(index for index, name in enumerate(names) if name == "source")
     assert set(names[: last_source + 1]) == {"source"}
 

@@ -7,6 +7,7 @@ characters, the same 256 ending a word, one token a merge, then the two special 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -44,20 +45,23 @@ def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(merged)
 
 
-def merges(count: int) -> list[tuple[str, str]]:
-    """Learn up to `count` merges: the most frequent pair first, of equals the first by its characters."""
-    words = Counter((*word[:-1], word[-1] + WORD_END) for word in _TEXT.replace(",", " ,").split())
+def learn(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
+    """Learn up to `most` merges from words with their frequencies.
+
+    The most frequent pair comes first, of equals the first by its characters.
+    """
+    pieces = Counter({(*word[:-1], word[-1] + WORD_END): frequency for word, frequency in words.items()})
     learned: list[tuple[str, str]] = []
-    while len(learned) < count:
+    while len(learned) < most:
         pairs: Counter[tuple[str, str]] = Counter()
-        for word, frequency in words.items():
+        for word, frequency in pieces.items():
             for pair in pairwise(word):
                 pairs[pair] += frequency
         if not pairs:
             break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         learned.append(best)
-        words = Counter({_merge(word, best): frequency for word, frequency in words.items()})
+        pieces = Counter({_merge(word, best): frequency for word, frequency in pieces.items()})
     return learned
 
 
@@ -65,7 +69,7 @@ def files() -> tuple[dict[str, int], str]:
     """The contents of ``vocab.json`` (token → id) and ``merges.txt``."""
     letters = alphabet()
     tokens = letters + [letter + WORD_END for letter in letters]
-    pairs = merges(VOCABULARY_SIZE - len(tokens) - 2)
+    pairs = learn(Counter(_TEXT.replace(",", " ,").split()), VOCABULARY_SIZE - len(tokens) - 2)
     # Two different merges can spell one token (CLIP's own learner never meets this in its release): one id serves both.
     tokens += dict.fromkeys(first + second for first, second in pairs)
     tokens += [START, END]

@@ -1,0 +1,13 @@
+"""`shapes`: a small latent diffusion model that was really trained, in the box.
+
+A text-to-image model with the topology of SD 1.x that draws one to three coloured shapes, and a ControlNet for it. It
+is the default recipe's model, needs no network, and shows what compression does to pictures that a person can judge.
+"""
+
+from pathlib import Path
+
+CHECKPOINT = Path(__file__).parent / "checkpoint"
+"""The pipeline, in diffusers layout."""
+
+CONTROLNET = Path(__file__).parent / "controlnet"
+"""The ControlNet that follows outlines, in diffusers layout."""

@@ -1,0 +1,1 @@
+"""How `shapes` was trained; `python -m sdbuild.shapes.training` does it all again."""

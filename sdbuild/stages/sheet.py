@@ -1,0 +1,86 @@
+"""The contact sheet stage: a few prompts, drawn by the original pipeline and by bundles of different precisions.
+
+Inputs: ``original-FOLDER`` for each folder of the checkpoint that PyTorch draws with, and one role a column with a
+bundle: ``float16``, ``8-bits``, … Parameters: ``prompts``, ``columns`` (the roles in order), ``steps`` and ``seed``.
+The result is ``contact-sheet.png``, and ``figures.json`` with each picture's PSNR against PyTorch's.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.stages import Stage
+
+STAGE = Stage(
+    name="sheet",
+    version=1,
+    tools=("Pillow", "diffusers", "numpy", "torch", "transformers"),
+    modules=("sdbuild.bundle", "sdbuild.coreml.runtime", "sdbuild.pipeline"),
+)
+
+PICTURE = "contact-sheet.png"
+FIGURES = "figures.json"
+ORIGINAL = "original-"
+_ROOT_FOLDER = "index"
+_PYTORCH = "PyTorch"
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Draw every prompt in every column, and lay the pictures out.
+
+    Raises:
+        PipelineError: a bundle lacks a model that drawing needs.
+    """
+    from sdbuild.pipeline import Pipeline, sheet
+    from sdbuild.pipeline.request import Request
+
+    prompts, columns = tuple(params["prompts"]), tuple(params["columns"])
+    request = Request(steps=params["steps"], seed=params["seed"], safety=False)
+    total = (1 + len(columns)) * len(prompts)
+
+    def report(column: str, done: int) -> None:
+        progress(done / total, f"{column}, picture {done % len(prompts) + 1} of {len(prompts)}")
+
+    report(_PYTORCH, 0)
+    with tempfile.TemporaryDirectory() as temporary:
+        checkpoint = _assemble(inputs, Path(temporary))
+        shape = Pipeline.from_bundle(inputs[columns[0]]).bundle.latent_shape
+        drawn = {_PYTORCH: sheet.draw_original(checkpoint, prompts, request, shape)}
+    captions = {_PYTORCH: ""}
+    for column in columns:
+        pipeline = Pipeline.from_bundle(inputs[column], precision="fp16")
+        pictures = []
+        for picture in pipeline.draw(prompts, request):
+            pictures.append(picture)
+            report(column, len(pictures) + len(prompts) * len(drawn) - 1)
+        drawn[column] = pictures
+        captions[column] = sheet.weight_of(inputs[column])
+    ratios = {
+        column: [sheet.likeness(original, picture) for original, picture in zip(drawn[_PYTORCH], row, strict=True)]
+        for column, row in drawn.items()
+        if column != _PYTORCH
+    }
+    sheet.lay_out(prompts, drawn, captions, ratios).save(out / PICTURE, optimize=True)
+    figures = {column: {"unet": captions[column], "psnr_db": ratios[column]} for column in columns}
+    document = {"prompts": prompts, "steps": request.steps, "seed": request.seed, "columns": figures}
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    (out / FIGURES).write_text(text, encoding="utf-8", newline="\n")
+    progress(1.0, f"{total} pictures")
+
+
+def _assemble(inputs: Mapping[str, Path], folder: Path) -> Path:
+    """The checkpoint as one directory again, of links to its parts."""
+    for role, part in inputs.items():
+        if role.startswith(ORIGINAL):
+            name = role.removeprefix(ORIGINAL)
+            if name == _ROOT_FOLDER:
+                (folder / "model_index.json").symlink_to(part / "model_index.json")
+            else:
+                (folder / name).symlink_to(part, target_is_directory=True)
+    return folder
