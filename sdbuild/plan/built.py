@@ -72,7 +72,7 @@ def bundle(wanted: Wanted) -> Path:
     either = [wanted] if "verify" in wanted.variables else [wanted, wanted.changed(verify="off")]
     for build in either:
         plan = make_plan(build.options)
-        (name,) = plan.outputs
+        name = next(name for name in plan.outputs if name.startswith("bundle:"))
         if _status(plan, plan.graph[name]).cached:
             break
     else:

@@ -28,9 +28,13 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
         variant = replace(plan, recipe=_variant(plan.recipe, bits), verify=False, compiler=None, _drafts={})
         for draft in variant.drafts():
             if draft.identity not in known:
-                base = f"variant:{column}" if draft.stage == "bundle" else f"{draft.base}-{column}"
-                inputs = {role: known[producer.identity] for role, producer in draft.inputs.items()}
-                known[draft.identity] = replace(draft, base=base, inputs=inputs)
+                is_bundle = draft.stage == "bundle"
+                known[draft.identity] = replace(
+                    draft,
+                    base=f"variant:{column}" if is_bundle else f"{draft.base}-{column}",
+                    component=column if is_bundle else draft.component,
+                    inputs={role: known[producer.identity] for role, producer in draft.inputs.items()},
+                )
                 yield known[draft.identity]
             bundles[column] = known[draft.identity]
     sources = _sources(drafts)

@@ -4,6 +4,7 @@ A text-to-image model with the topology of SD 1.x that draws one to three colour
 is the default recipe's model, needs no network, and shows what compression does to pictures that a person can judge.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
@@ -11,3 +12,6 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 CONTROLNET = Path(__file__).parent / "controlnet"
 """The ControlNet that follows outlines, in diffusers layout."""
+
+BUILTIN: Mapping[str, Path] = {"builtin:shapes": CHECKPOINT, "builtin:shapes-controlnet": CONTROLNET}
+"""What recipes call them."""

@@ -42,10 +42,10 @@ FORBIDDEN = "cross"
 
 COUNTS = (1, 2, 3)
 
-RADII = {"small": (6.0, 7.0), "large": (9.0, 10.0)}
+RADII = {"small": (7.4, 8.2), "large": (10.5, 12.0)}
 """Size → the range of the circle that a shape is drawn around, in pixels."""
 
-_THIRDS = {"left": 13.5, "middle": 32.0, "right": 50.5}
+_THIRDS = {"left": 15.5, "middle": 32.0, "right": 48.5}
 CELLS = {
     "top left": ("left", "left"),
     "top": ("middle", "left"),
@@ -62,8 +62,10 @@ CELLS = {
 LINES = ("row", "column")
 """Arrangements of several shapes that sentences can ask for."""
 
-_GAP = 3.5
-_MARGIN = 2.0
+_REACH = 1.15
+_GAP = 2.5
+_MARGIN = 1.0
+# How far a shape reaches, as a multiple of its radius; what lies between two shapes, and before the edge, in pixels.
 _HELD_OUT_IN_16 = 2
 
 
@@ -104,20 +106,19 @@ def sample(random: np.random.Generator, *, unseen: bool = False) -> Scene:
     """A scene of a combination that training sees, or of one that it does not."""
     choices = combinations(unseen=unseen)
     count, colour, shape = choices[random.integers(len(choices))]
-    size = ("small", "large")[random.integers(2)]
+    # Three large shapes do not fit.
+    size = ("small", "large")[random.integers(2)] if count < 3 else "small"
     background = list(BACKGROUNDS)[random.integers(len(BACKGROUNDS))]
     radius = float(random.uniform(*RADII[size]))
-    arrangement = _arrangement(random, count, size)
+    arrangement = _arrangement(random, count)
     centres = _centres(random, count, radius, arrangement)
     return Scene(count, colour, shape, size, background, arrangement, centres, radius)
 
 
-def _arrangement(random: np.random.Generator, count: int, size: str) -> str | None:
+def _arrangement(random: np.random.Generator, count: int) -> str | None:
     if count == 1:
         return list(CELLS)[random.integers(len(CELLS))]
-    # Three large shapes do not fit side by side.
-    lines = LINES if (count, size) != (3, "large") else ()
-    choices: tuple[str | None, ...] = (*lines, None)
+    choices = (*LINES, None)
     return choices[random.integers(len(choices))]
 
 
@@ -125,10 +126,11 @@ def _centres(
     random: np.random.Generator, count: int, radius: float, arrangement: str | None
 ) -> tuple[tuple[float, float], ...]:
     if arrangement in CELLS:
-        across, down = (_THIRDS[third] + float(random.uniform(-1.5, 1.5)) for third in CELLS[arrangement])
+        across, down = (_THIRDS[third] + float(random.uniform(-1, 1)) for third in CELLS[arrangement])
         return ((across, down),)
     if arrangement is not None:
-        step = float(random.uniform(2 * radius + _GAP, (SIDE - 2 * _MARGIN - 2 * radius) / (count - 1)))
+        least = 2.15 * radius + _GAP
+        step = float(random.uniform(least, (SIDE - 2 * _MARGIN - 2 * _REACH * radius) / (count - 1)))
         middle = SIDE / 2 + float(random.uniform(-10, 10))
         places = [SIDE / 2 + step * (index - (count - 1) / 2) for index in range(count)]
         return tuple((place, middle) if arrangement == "row" else (middle, place) for place in places)
@@ -137,7 +139,7 @@ def _centres(
 
 def _anywhere(random: np.random.Generator, count: int, radius: float) -> tuple[tuple[float, float], ...]:
     """Places at random that do not touch."""
-    low, high = radius * 1.15 + _MARGIN, SIDE - radius * 1.15 - _MARGIN
+    low, high = radius * _REACH + _MARGIN, SIDE - radius * _REACH - _MARGIN
     while True:
         places = [(float(random.uniform(low, high)), float(random.uniform(low, high))) for _ in range(count)]
         pairs = [(one, other) for index, one in enumerate(places) for other in places[:index]]

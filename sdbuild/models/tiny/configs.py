@@ -126,7 +126,7 @@ _SAFETY_CHECKER: Config = {
     },
 }
 
-_FEATURE_EXTRACTOR: Config = {
+FEATURE_EXTRACTOR: Config = {
     "crop_size": {"height": 224, "width": 224},
     "do_center_crop": True,
     "do_convert_rgb": True,
@@ -198,7 +198,7 @@ PIPELINES: dict[str, dict[str, Config]] = {
         "vae": _vae(),
         "scheduler": _scheduler("PNDMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True),
         "safety_checker": _SAFETY_CHECKER,
-        "feature_extractor": _FEATURE_EXTRACTOR,
+        "feature_extractor": FEATURE_EXTRACTOR,
     },
     "tiny-sd2": {
         "": _index(
@@ -223,7 +223,7 @@ PIPELINES: dict[str, dict[str, Config]] = {
         "scheduler": _scheduler(
             "DDIMScheduler", clip_sample=False, prediction_type="v_prediction", set_alpha_to_one=False
         ),
-        "feature_extractor": _FEATURE_EXTRACTOR,
+        "feature_extractor": FEATURE_EXTRACTOR,
     },
     "tiny-sdxl": {
         "": _index(

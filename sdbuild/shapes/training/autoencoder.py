@@ -19,8 +19,8 @@ from sdbuild.shapes.training.loop import Course, Say, run
 
 SCALE = 0.18215
 _KL = 1e-5
-_COURSE = Course("autoencoder", steps=3000, rate=2e-3, decay=1e-4)
-_SQUARES, _SQUARE_STEPS = 32, 2700
+_COURSE = Course("autoencoder", steps=4000, rate=2e-3, decay=1e-4)
+_SQUARES, _SQUARE_STEPS = 32, 3600
 
 
 def make() -> AutoencoderKL:

@@ -1,0 +1,155 @@
+"""Judges `shapes` on combinations that it was never trained on: `python -m sdbuild.shapes.evaluate`.
+
+Each column of the recipe's contact sheet draws the same prompts from the same random numbers, PyTorch by diffusers' own
+pipeline, the others from their bundles with every half-precision result rounded as a device does; the checker reads
+colour, shape and count off the pixels. With `--controlnet`, pictures follow outlines, and what is counted is how many
+pixels of the outline lie on an edge of the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from sdbuild.pipeline import Pipeline
+from sdbuild.pipeline.noise import noise_source
+from sdbuild.pipeline.request import Request
+from sdbuild.plan import built
+from sdbuild.shapes import CHECKPOINT, CONTROLNET
+from sdbuild.shapes.checker import foreground, read
+from sdbuild.shapes.drawing import mask, outline
+from sdbuild.shapes.scenes import Scene, describe, sample
+
+JUDGING_SEED = 2
+_STEPS = 20
+_NEAR = 1
+"""How far from an edge, in pixels, a pixel of an outline still lies on it: lines are 1.5 pixels wide."""
+
+_LATENTS = (1, 4, 8, 8)
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Question:
+    """One picture to draw: its number is its seed."""
+
+    number: int
+    scene: Scene
+    prompt: str
+
+
+def questions(count: int) -> list[Question]:
+    """Prompts of combinations that training never saw."""
+    asked = []
+    for number in range(count):
+        random = np.random.default_rng((JUDGING_SEED, number))
+        scene = sample(random, unseen=True)
+        asked.append(Question(number, scene, describe(scene, random).text))
+    return asked
+
+
+def by_diffusers(asked: Sequence[Question], steps: int, *, controlled: bool) -> Iterator[Image.Image]:
+    """Pictures by PyTorch in float32."""
+    import torch
+    from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+
+    parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
+    if controlled:
+        parts["controlnet"] = ControlNetModel.from_pretrained(CONTROLNET)
+        pipeline = StableDiffusionControlNetPipeline.from_pretrained(CHECKPOINT, **parts)
+    else:
+        pipeline = StableDiffusionPipeline.from_pretrained(CHECKPOINT, **parts)
+    pipeline.set_progress_bar_config(disable=True)
+    for start in range(0, len(asked), _BATCH):
+        some = asked[start : start + _BATCH]
+        noise = np.concatenate([noise_source("numpy", question.number).normal(_LATENTS) for question in some])
+        control = {"image": [Image.fromarray(outline(question.scene)) for question in some]} if controlled else {}
+        prompts = [question.prompt for question in some]
+        drawn = pipeline(
+            prompts, num_inference_steps=steps, latents=torch.from_numpy(noise), height=64, width=64, **control
+        )
+        yield from drawn.images
+
+
+def by_bundle(asked: Sequence[Question], steps: int, bundle: Path, *, controlled: bool) -> Iterator[Image.Image]:
+    """Pictures from a bundle, as a device draws them."""
+    pipeline = Pipeline.from_bundle(bundle, precision="fp16")
+    for question in asked:
+        control = {pipeline.bundle.controlnets[0]: Image.fromarray(outline(question.scene))} if controlled else {}
+        request = Request(steps=steps, seed=question.number, safety=False, controlnet_images=control)
+        yield from pipeline.draw(question.prompt, request)
+
+
+def on_outline(picture: NDArray[np.uint8], scene: Scene) -> float:
+    """The share of an outline's pixels that lie on an edge of the picture."""
+    given, drawn = (shape ^ ndimage.binary_erosion(shape) for shape in (mask(scene), foreground(picture)))
+    near = ndimage.binary_dilation(drawn, iterations=_NEAR, structure=np.ones((3, 3)))
+    return float((given & near).sum() / given.sum())
+
+
+def judge(asked: Sequence[Question], pictures: Iterator[Image.Image], *, controlled: bool) -> dict[str, float]:
+    """Shares of the pictures, or for outlines of their pixels, that are right."""
+    right, counts, colours, shapes, outlines = [], [], [], [], []
+    for done, (question, picture) in enumerate(zip(asked, pictures, strict=True), 1):
+        pixels, scene = np.asarray(picture), question.scene
+        seen = read(pixels)
+        right.append(seen.shows(scene))
+        counts.append(len(seen.shapes) == scene.count)
+        colours.append(bool(seen.shapes) and all(colour == scene.colour for colour, _ in seen.shapes))
+        shapes.append(bool(seen.shapes) and all(shape == scene.shape for _, shape in seen.shapes))
+        outlines.append(on_outline(pixels, scene))
+        if done % 50 == 0:
+            print(f"{done} of {len(asked)}", file=sys.stderr)
+    shares = {"right": right, "count": counts, "colour": colours, "shape": shapes}
+    if controlled:
+        shares["on the outline"] = outlines
+    return {name: float(np.mean(values)) for name, values in shares.items()}
+
+
+def main() -> None:
+    """Print a Markdown table, a row a column of the contact sheet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=208, help="how many (208)")
+    parser.add_argument("--steps", type=int, default=_STEPS, help=f"denoising steps ({_STEPS})")
+    parser.add_argument("--columns", default="PyTorch,float16,8-bits,6-bits,4-bits,2-bits", help="which to judge")
+    parser.add_argument("--controlnet", action="store_true", help="follow outlines; columns are PyTorch and the bundle")
+    options = parser.parse_args()
+    asked = questions(options.prompts)
+    recipe = "shapes-controlnet" if options.controlnet else "shapes"
+    columns = ["PyTorch", "bundle"] if options.controlnet else options.columns.split(",")
+    wanted = built.Wanted.of({"recipe": recipe, "target": "iphone-15-pro"}, "evaluate")
+    with tempfile.TemporaryDirectory() as temporary:
+        for row, column in enumerate(columns):
+            print(column, file=sys.stderr)
+            if column == "PyTorch":
+                pictures = by_diffusers(asked, options.steps, controlled=options.controlnet)
+            else:
+                pictures = by_bundle(
+                    asked, options.steps, _bundle(wanted, column, Path(temporary)), controlled=options.controlnet
+                )
+            shares = judge(asked, pictures, controlled=options.controlnet)
+            if row == 0:
+                print(f"| drawn by | {' | '.join(shares)} |")
+                print(f"| --- |{' --- |' * len(shares)}")
+            print(f"| {column} | {' | '.join(f'{share:.1%}' for share in shares.values())} |", flush=True)
+
+
+def _bundle(wanted: built.Wanted, column: str, folder: Path) -> Path:
+    if column == "bundle":
+        return built.bundle(wanted.changed(verify="off"))
+    (action,) = built.artifacts(wanted, column, "bundle")
+    return built.artifact(wanted, action, folder / column)
+
+
+if __name__ == "__main__":
+    main()
