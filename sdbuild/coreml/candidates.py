@@ -1,4 +1,4 @@
-"""Which constants of a program are palettized, how, and why the others are not."""
+"""Which constants of a program are compressed, how, and why the others are not."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Untouched:
 
 @dataclass(frozen=True)
 class Stored:
-    """What decides the palettized bytes: constants that agree in it share them.
+    """What decides the compressed bytes: constants that agree in it share them.
 
     Attributes:
         offset: the plain values in the source's weight file.
         single: the values are float32, not float16.
-        groups: how many look-up tables; 1 for a table of the whole tensor.
+        groups: how many look-up tables or scales; 1 for one of the whole tensor.
         axis: the axis that is divided into groups.
     """
 
@@ -62,7 +62,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A constant to be palettized: operation number `position` of the main block, nested blocks included."""
+    """A constant to be compressed: operation number `position` of the main block, nested blocks included."""
 
     position: int
     name: str
@@ -92,6 +92,17 @@ def select(
         ProgramError: the opset cannot hold what is asked for, or an exception names no such constant.
     """
     _check_encodings(package, {bits, *(width for width in exceptions.values() if width is not None)}, group_size)
+    return _select(package, bits, exceptions, group_size)
+
+
+def select_channels(package: Package, bits: int) -> tuple[list[Candidate], list[Untouched]]:
+    """The same constants for integers of that width with a scale for each output channel, which every opset holds."""
+    return _select(package, bits, {}, 1)
+
+
+def _select(
+    package: Package, bits: int, exceptions: Mapping[str, int | None], group_size: int | None
+) -> tuple[list[Candidate], list[Untouched]]:
     readers: dict[str, list[Any]] = defaultdict(list)
     constants = []
     for position, operation in enumerate(operations(main_block(package))):

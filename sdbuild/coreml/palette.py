@@ -65,6 +65,11 @@ class Palette:
     squared_error: float
     energy: float
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of tables and indices."""
+        return self.tables.nbytes + self.indices.nbytes
+
 
 def palettes(tensors: Sequence[NDArray[Any]], groups: Sequence[int], axes: Sequence[int], bits: int) -> list[Palette]:
     """Palettize tensors together: their clusterings share the fixed cost of each step.

@@ -7,31 +7,29 @@ mapped weight file a few tensors at a time, and everything that is not palettize
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from math import log10
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sdbuild.coreml.candidates import Candidate, Stored, Untouched, select
-from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, Package, WeightFile, WeightFileWriter, write_package
+from sdbuild.coreml.candidates import Candidate, Stored, select
+from sdbuild.coreml.compression import (
+    IMMEDIATE_BELOW,
+    CompressionReport,
+    Method,
+    in_order,
+    rewrite,
+    set_blob,
+    set_floats,
+)
+from sdbuild.coreml.package import BlobType, Package, WeightFile, WeightFileWriter
 from sdbuild.coreml.packing import packed_size
 from sdbuild.coreml.palette import Palette, PaletteError, palettes
-from sdbuild.coreml.program import (
-    BlobCopier,
-    ProgramError,
-    element_count,
-    has_ios18_operations,
-    main_block,
-    operations,
-    set_tensor_type,
-    weight_file,
-)
+from sdbuild.coreml.program import ProgramError, element_count, has_ios18_operations, set_tensor_type, weight_file
 from sdbuild.coreml.proto import MIL_pb2
 
 if TYPE_CHECKING:
@@ -39,45 +37,9 @@ if TYPE_CHECKING:
 
 Granularity = Literal["per_tensor", "per_grouped_channel"]
 
-_IMMEDIATE_BELOW = 10
-"""coremltools writes tensors with fewer elements into the program, not into the weight file."""
-
 _BATCH_ELEMENTS = 32 << 20
 _BATCH_TENSORS = 16
 """How much one worker takes at a time: small tensors together, large ones alone."""
-
-
-@dataclass(frozen=True)
-class PalettizedTensor:
-    """What palettization did to one constant.
-
-    Attributes:
-        name: the constant's operation.
-        groups: how many look-up tables it has.
-        squared_error: sum of squared differences between the weights and what they are decompressed to.
-        signal_to_noise_db: 10·log₁₀ of the weights' energy over `squared_error`; None without any error.
-        bytes_before: stored bytes of the plain constant.
-        bytes_after: stored bytes of tables and indices.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    bits: int
-    groups: int
-    squared_error: float
-    signal_to_noise_db: float | None
-    bytes_before: int
-    bytes_after: int
-
-
-@dataclass(frozen=True)
-class PalettizationReport:
-    """What palettization did to a package; sizes are those of the weight files."""
-
-    tensors: tuple[PalettizedTensor, ...]
-    untouched: tuple[Untouched, ...]
-    bytes_before: int
-    bytes_after: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +60,7 @@ def palettize(
     group_size: int = 32,
     workers: int | None = None,
     progress: Callable[[float, str], None] = lambda fraction, message: None,
-) -> PalettizationReport:
+) -> CompressionReport:
     """Write a palettized copy of a package.
 
     Args:
@@ -116,62 +78,18 @@ def palettize(
         PackageError: the package is damaged.
     """
     package = Package.open(source)
-    weights = weight_file(package)
+    weight_file(package)
     grouped = group_size if granularity == "per_grouped_channel" else None
     candidates, untouched = select(package, bits, exceptions or {}, grouped)
-    temporary = out.with_name(out.name + ".weights")
-    try:
-        with WeightFileWriter(temporary) as writer:
-            tensors = _rewrite(package, weights, candidates, writer, workers or os.cpu_count() or 1, progress)
-        before, after = weights.path.stat().st_size, temporary.stat().st_size
-        write_package(out, package.spec, temporary)
-    finally:
-        temporary.unlink(missing_ok=True)
-        weights.close()
-    return PalettizationReport(tuple(tensors), tuple(untouched), before, after)
-
-
-def _rewrite(
-    package: Package,
-    weights: WeightFile,
-    candidates: Sequence[Candidate],
-    writer: WeightFileWriter,
-    threads: int,
-    progress: Callable[[float, str], None],
-) -> list[PalettizedTensor]:
-    """Write a new weight file, operation by operation, and make the program refer to it."""
-    by_position = {candidate.position: candidate for candidate in candidates}
-    unique = list({candidate.stored: candidate for candidate in candidates}.values())
-    total = sum(element_count(candidate.shape) for candidate in unique)
     ios18 = has_ios18_operations(package)
-    encode = _encode_ios18 if ios18 else _encode_ios16
-    copy_blobs = BlobCopier(weights, writer)
-    encoded: dict[Stored, tuple[PalettizedTensor, _Written]] = {}
-    tensors = []
-    done = 0
-    with ThreadPoolExecutor(threads) as pool:
-        results = _palettized(pool, threads, weights, unique)
-        for position, operation in enumerate(list(operations(main_block(package)))):
-            candidate = by_position.get(position)
-            if candidate is None:
-                copy_blobs(operation)
-                continue
-            if candidate.stored not in encoded:
-                palette = next(results)
-                written = _write(candidate, palette, writer, ios18=ios18)
-                encoded[candidate.stored] = _report(candidate, palette), written
-                done += element_count(candidate.shape)
-                progress(done / total, candidate.name)
-            tensor, written = encoded[candidate.stored]
-            tensors.append(replace(tensor, name=candidate.name))
-            encode(operation, candidate, written)
-    return tensors
+    method = Method(_palettized, partial(_write, ios18=ios18), _encode_ios18 if ios18 else _encode_ios16)
+    return rewrite(package, out, candidates, untouched, method, workers, progress)
 
 
 def _palettized(
-    pool: ThreadPoolExecutor, threads: int, weights: WeightFile, candidates: Sequence[Candidate]
+    pool: Executor, threads: int, weights: WeightFile, candidates: Sequence[Candidate]
 ) -> Iterator[Palette]:
-    """Palettes in order; never more batches in memory than there are workers, and one that waits to be written."""
+    """Palettes in order."""
 
     def work(batch: Sequence[Candidate]) -> list[Palette]:
         try:
@@ -191,13 +109,7 @@ def _palettized(
             weights.release(candidate.stored.offset)
         return found
 
-    waiting: deque[Future[list[Palette]]] = deque()
-    for batch in _batches(candidates):
-        waiting.append(pool.submit(work, batch))
-        if len(waiting) > threads:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
+    return in_order(pool, threads, work, _batches(candidates))
 
 
 def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
@@ -216,20 +128,6 @@ def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
         yield batch
 
 
-def _report(candidate: Candidate, palette: Palette) -> PalettizedTensor:
-    error, energy = palette.squared_error, palette.energy
-    return PalettizedTensor(
-        name=candidate.name,
-        shape=candidate.shape,
-        bits=candidate.stored.bits,
-        groups=candidate.stored.groups,
-        squared_error=error,
-        signal_to_noise_db=10 * log10(energy / error) if error and energy else None,
-        bytes_before=element_count(candidate.shape) * palette.tables.itemsize,
-        bytes_after=palette.tables.nbytes + palette.indices.nbytes,
-    )
-
-
 def _write(candidate: Candidate, palette: Palette, writer: WeightFileWriter, *, ios18: bool) -> _Written:
     """Append indices and tables; where the indices are elements of their own type, the type says so."""
     bits = candidate.stored.bits
@@ -238,7 +136,7 @@ def _write(candidate: Candidate, palette: Palette, writer: WeightFileWriter, *, 
         indices = writer.add(palette.indices, BlobType[f"UINT{bits}"], palette.indices.nbytes, padding_bits=padding)
     else:
         indices = writer.add(palette.indices, BlobType.UINT8, palette.indices.nbytes)
-    if palette.tables.size < _IMMEDIATE_BELOW:
+    if palette.tables.size < IMMEDIATE_BELOW:
         return _Written(indices, palette.tables)
     kind = BlobType.FLOAT32 if palette.tables.dtype == np.float32 else BlobType.FLOAT16
     return _Written(indices, writer.add(palette.tables, kind, palette.tables.nbytes))
@@ -249,7 +147,7 @@ def _encode_ios16(operation: Any, candidate: Candidate, written: _Written) -> No
     stored = candidate.stored
     operation.type = "constexpr_lut_to_dense"
     del operation.attributes["val"]
-    _set_blob(
+    set_blob(
         operation.attributes["indices"],
         MIL_pb2.UINT8,
         (packed_size(element_count(candidate.shape), stored.bits),),
@@ -267,7 +165,7 @@ def _encode_ios18(operation: Any, candidate: Candidate, written: _Written) -> No
     operation.type = "constexpr_lut_to_dense"
     del operation.attributes["val"]
     indices = operation.inputs["indices"].arguments.add().value
-    _set_blob(indices, MIL_pb2.DataType.Value(f"UINT{stored.bits}"), candidate.shape, written.indices)
+    set_blob(indices, MIL_pb2.DataType.Value(f"UINT{stored.bits}"), candidate.shape, written.indices)
     tables_shape = [1] * len(candidate.shape) + [1 << stored.bits, 1]
     tables_shape[stored.axis] = stored.groups
     _set_tables(operation.inputs["lut"].arguments.add().value, stored, tables_shape, written.tables)
@@ -276,16 +174,6 @@ def _encode_ios18(operation: Any, candidate: Candidate, written: _Written) -> No
 def _set_tables(value: Any, stored: Stored, shape: Sequence[int], tables: int | NDArray[Any]) -> None:
     data_type = MIL_pb2.FLOAT32 if stored.single else MIL_pb2.FLOAT16
     if isinstance(tables, int):
-        _set_blob(value, data_type, shape, tables)
+        set_blob(value, data_type, shape, tables)
         return
-    set_tensor_type(value.type, data_type, shape)
-    if stored.single:
-        value.immediateValue.tensor.floats.values.extend(tables.reshape(-1).tolist())
-    else:
-        value.immediateValue.tensor.bytes.values = tables.astype("<f2").tobytes()
-
-
-def _set_blob(value: Any, data_type: int, shape: Sequence[int], offset: int) -> None:
-    set_tensor_type(value.type, data_type, shape)
-    value.blobFileValue.fileName = WEIGHTS_REFERENCE
-    value.blobFileValue.offset = offset
+    set_floats(value, data_type, shape, tables)

@@ -205,12 +205,16 @@ class TargetPlan:
         package = self._drafts[f"convert:{part.name}"]
         bits = self.recipe.bits(part.setting)
         if bits is not None:
-            package = self._add(
-                Draft(f"quantize:{part.name}", "quantize", part.name, {"bits": bits}, {"package": package})
-            )
+            parameters = {"bits": bits, **self._compression(part)}
+            package = self._add(Draft(f"quantize:{part.name}", "quantize", part.name, parameters, {"package": package}))
             yield package
         if part.is_unet and self.recipe.unet.chunks == 2:
             yield self._add(Draft(f"chunk:{part.name}", "chunk", part.name, {}, {"package": package}))
+
+    def _compression(self, part: Part) -> dict[str, Any]:
+        """How a part's weights are made smaller: the method, and the channels that share a table."""
+        linear = self.recipe.is_linear(part.setting)
+        return {"method": "linear" if linear else "palette", "group_size": self.recipe.group_size.get(part.setting)}
 
     def _verify(self, part: Part, after: str, package: Draft, whole: Draft | None = None) -> dict[str, Draft]:
         """The comparison of one artifact with the original module, by its role in the bundle."""
@@ -226,6 +230,7 @@ class TargetPlan:
             "after": after,
             "precision": self._precision(part),
             "bits": bits,
+            "method": None if bits is None else self._compression(part)["method"],
             "gates": gates,
         }
         name = f"{after}-{part.name}"
@@ -287,6 +292,7 @@ class TargetPlan:
             "text_sequence_length": recipe.text_sequence_length,
             "unet": {"batch": recipe.unet.batch, "chunks": recipe.unet.chunks},
             "quantization": {part.name: recipe.bits(part.setting) for part in parts},
+            "compression": {part.name: self._compression(part) for part in parts},
             "precision": {part.name: self._precision(part) for part in parts},
             "controlnets": [
                 {"name": controlnet_name(source.label), **_described(source)} for source in self.controlnets

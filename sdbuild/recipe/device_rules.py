@@ -115,6 +115,38 @@ def _bits_need_newer_target(context: Context) -> Iterator[Finding]:
 
 
 @rule(
+    "groups-need-newer-target",
+    reason="Up to iOS 17 a look-up table serves a whole tensor.",
+    source="coremltools documentation, constexpr_lut_to_dense of iOS 18; OpPalettizerConfig, granularity",
+)
+def _groups_need_newer_target(context: Context) -> Iterator[Finding]:
+    """Groups of channels with look-up tables of their own are for iOS 18, macOS 15 and newer, and for tables only."""
+    recipe = context.recipe
+    for part in recipe.group_size.named():
+        place = ("group_size", part)
+        if recipe.deployment_target != "iOS18":
+            message = f"groups of channels in `{part}`, which {recipe.minimum_deployment_target} cannot hold"
+            yield Finding(place, message, "remove it, or write `minimum_deployment_target: iOS18`")
+        if recipe.bits(part) is None or recipe.is_linear(part):
+            yield Finding(place, f"`{part}` has no look-up tables", f"write bits for `quantization.{part}`")
+
+
+@rule(
+    "sdpa-needs-newer-target",
+    reason="The fused attention operation came with iOS 18 and macOS 15; no older system knows it.",
+    source="coremltools documentation, scaled_dot_product_attention of iOS 18",
+)
+def _sdpa_needs_newer_target(context: Context) -> Iterator[Finding]:
+    """SDPA is for a minimum deployment target of iOS 18, macOS 15 or newer."""
+    fused = context.recipe.attention_implementation is AttentionImplementation.SDPA
+    if fused and context.recipe.deployment_target != "iOS18":
+        message = f"SDPA attention for {context.recipe.minimum_deployment_target}"
+        yield Finding(
+            ("attention_implementation",), message, "write `minimum_deployment_target: iOS18`, or `SPLIT_EINSUM`"
+        )
+
+
+@rule(
     "deployment-target-newer-than-os",
     reason="A model whose specification is newer than the system does not load.",
     source="coremltools documentation, minimum_deployment_target",
@@ -228,6 +260,8 @@ DEVICE_RULES: tuple[Rule, ...] = (
     _chunk_too_large,
     _unet_exceeds_app_memory,
     _bits_need_newer_target,
+    _groups_need_newer_target,
+    _sdpa_needs_newer_target,
     _deployment_target_newer,
     _sdxl_needs_ios_17,
     _sdxl_size_on_neural_engine,

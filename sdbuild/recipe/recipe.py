@@ -15,7 +15,9 @@ from sdbuild.recipe.vocabulary import (
     Bits,
     Component,
     DeploymentTarget,
+    LINEAR_8,
     Gate,
+    GroupSize,
     Name,
     OneOrTwo,
     Precision,
@@ -171,7 +173,11 @@ class PerPart(Part):
         return {part: value for part in type(self).model_fields if (value := getattr(self, part)) is not None}
 
 
-_BITS = "Bits for each weight of {}: 1, 2, 3, 4, 6 or 8, or `none` to keep its precision."
+_BITS = (
+    "Bits for each weight of {}: 1, 2, 3, 4, 6 or 8 with look-up tables, `linear8` for 8-bit integers with a scale for "
+    "each output channel, or `none` to keep its precision."
+)
+_GROUPS = "Output channels that share a look-up table in {}."
 _PRECISION = "Precision of the weights and the arithmetic of {}."
 _GATES = "What verification asks of {}."
 
@@ -187,6 +193,19 @@ class Quantization(PerPart):
     vae_encoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's encoder"))
     safety_checker: Bits | None = Field(default=None, description=_BITS.format("the safety checker"))
     controlnet: Bits | None = Field(default=None, description=_BITS.format("every ControlNet"))
+
+
+class Groups(PerPart):
+    """Output channels that share a look-up table, by part; a part that is not named has one table for each tensor."""
+
+    text_encoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the text encoder"))
+    text_encoder_2: GroupSize | None = Field(default=None, description=_GROUPS.format("SDXL's second text encoder"))
+    unet: GroupSize | None = Field(default=None, description=_GROUPS.format("the UNet"))
+    unet_refiner: GroupSize | None = Field(default=None, description=_GROUPS.format("the refiner's UNet"))
+    vae_decoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the VAE's decoder"))
+    vae_encoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the VAE's encoder"))
+    safety_checker: GroupSize | None = Field(default=None, description=_GROUPS.format("the safety checker"))
+    controlnet: GroupSize | None = Field(default=None, description=_GROUPS.format("every ControlNet"))
 
 
 class Precisions(PerPart):
@@ -261,7 +280,8 @@ class Recipe(Part):
     attention_implementation: AttentionImplementation | None = Field(
         default=None,
         description="How attention is written in the UNet and the ControlNets: `ORIGINAL` for the GPU, `SPLIT_EINSUM` "
-        "for the Neural Engine, `SPLIT_EINSUM_V2` for it with chunked queries. Without it, what each target prefers.",
+        "for the Neural Engine, `SPLIT_EINSUM_V2` for it with chunked queries, "
+        "`SDPA` as one fused operation from iOS 18 and macOS 15 on. Without it, what each target prefers.",
     )
     latent: Latent = Field(description="The size of the latent image.")
     text_sequence_length: int = Field(
@@ -270,6 +290,10 @@ class Recipe(Part):
     unet: Unet = Field(default=Unet(), description="The UNet's batch and chunks.")
     quantization: Quantization = Field(
         default=Quantization(), description="Bits for each weight, by part of the pipeline."
+    )
+    group_size: Groups = Field(
+        default=Groups(),
+        description="Output channels that share a look-up table, by part of the pipeline; from iOS 18 and macOS 15 on.",
     )
     precision: Precisions = Field(
         default=Precisions(), description="Floating-point precision, by part of the pipeline."
@@ -306,7 +330,13 @@ class Recipe(Part):
     def bits(self, part: str) -> int | None:
         """Bits for each weight of a component or of the ControlNets; None to keep the precision."""
         bits = self.quantization.get(part, "none")
+        if bits == LINEAR_8:
+            return 8
         return None if bits == "none" else int(bits)
+
+    def is_linear(self, part: str) -> bool:
+        """Whether the weights of a part become integers with scales instead of indices into tables."""
+        return bool(self.quantization.get(part) == LINEAR_8)
 
     def precision_of(self, part: str, family: str | None = None) -> Precision:
         """The precision of a component or of the ControlNets.

@@ -176,7 +176,7 @@ def _setting_without_component(context: Context) -> Iterator[Finding]:
     recipe = context.recipe
     built = {component.value for component in recipe.components} | ({CONTROLNET} if recipe.controlnets else set())
     built |= {UNET_REFINER} if recipe.refiner is not None else set()
-    for field in ("quantization", "precision", "verify"):
+    for field in ("quantization", "group_size", "precision", "verify"):
         for part, value in getattr(recipe, field).named().items():
             if part not in built and value != "none":
                 what = {

@@ -26,11 +26,12 @@ class Component(StrEnum):
 
 
 class AttentionImplementation(StrEnum):
-    """How attention is written in the UNet and the ControlNets; the names are those of ml-stable-diffusion."""
+    """How attention is written in the UNet and the ControlNets; the first three names are ml-stable-diffusion's."""
 
     ORIGINAL = "ORIGINAL"
     SPLIT_EINSUM = "SPLIT_EINSUM"
     SPLIT_EINSUM_V2 = "SPLIT_EINSUM_V2"
+    SDPA = "SDPA"
 
 
 class ComputeUnit(StrEnum):
@@ -76,8 +77,12 @@ def _no_truth_value(value: object) -> object:
     return value
 
 
-Bits = Annotated[Literal[1, 2, 3, 4, 6, 8, "none"], BeforeValidator(_no_truth_value)]
 SheetBits = Annotated[Literal[1, 2, 3, 4, 6, 8], BeforeValidator(_no_truth_value)]
+LINEAR_8 = "linear8"
+"""8-bit integers with a scale for each output channel, in the place of look-up tables."""
+
+Bits = Annotated[Literal[1, 2, 3, 4, 6, 8, "linear8", "none"], BeforeValidator(_no_truth_value)]
+GroupSize = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=4096)]
 OneOrTwo = Annotated[Literal[1, 2], BeforeValidator(_no_truth_value)]
 Precision = Literal["float16", "float32"]
 OperatingSystem = Literal["iOS", "iPadOS", "macOS"]

@@ -85,6 +85,8 @@ def _settings(part: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "part": part,
         "bits": params["quantization"][part],
+        "compression": params["compression"][part]["method"] if params["quantization"][part] else None,
+        "group_size": params["compression"][part]["group_size"],
         "precision": params["precision"][part],
         "attention_implementation": params["attention_implementation"] if denoiser else None,
     }

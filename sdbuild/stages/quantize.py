@@ -1,7 +1,9 @@
-"""The quantize stage: the large weights of a package become tables of a few values and indices into them.
+"""The quantize stage: the large weights of a package become tables of a few values and indices into them, or integers.
 
-Inputs: ``package``, an artifact with one package. Parameters: ``bits`` for each weight. The result holds the palettized
-package under the same name, ``modules.json`` as it was, and ``quantization.json`` with the error of every tensor.
+Inputs: ``package``, an artifact with one package. Parameters: ``bits`` for each weight; ``method``, ``palette`` or
+``linear`` (8-bit integers with a scale for each output channel); ``group_size``, the output channels that share a
+table, or None for one table a tensor. The result holds the smaller package under the same name, ``modules.json`` as it
+was, and ``quantization.json`` with the error of every tensor.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ STAGE = Stage(
     tools=("coremltools", "numpy"),
     modules=(
         "sdbuild.coreml.candidates",
+        "sdbuild.coreml.compression",
         "sdbuild.coreml.kmeans",
+        "sdbuild.coreml.linear",
         "sdbuild.coreml.package",
         "sdbuild.coreml.packing",
         "sdbuild.coreml.palette",
@@ -35,15 +39,21 @@ STAGE = Stage(
 def run(
     inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
 ) -> None:
-    """Palettize one package.
+    """Make one package's weights smaller.
 
     Raises:
         ProgramError: a weight is NaN or infinite, or the deployment target cannot hold that many bits.
     """
+    from sdbuild.coreml.linear import quantize_linearly
     from sdbuild.coreml.palettize import palettize
 
     (source,) = inputs["package"].glob("*.mlpackage")
-    report = palettize(source, out / source.name, bits=params["bits"], progress=progress)
+    if params.get("method") == "linear":
+        report = quantize_linearly(source, out / source.name, progress=progress)
+    else:
+        group_size: int | None = params.get("group_size")
+        grouped: dict[str, Any] = {"granularity": "per_grouped_channel", "group_size": group_size} if group_size else {}
+        report = palettize(source, out / source.name, bits=params["bits"], progress=progress, **grouped)
     shutil.copyfile(inputs["package"] / "modules.json", out / "modules.json")
     (out / "quantization.json").write_text(
         json.dumps(asdict(report), indent=1, sort_keys=True) + "\n", encoding="utf-8"

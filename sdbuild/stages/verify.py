@@ -2,7 +2,7 @@
 
 Inputs: ``package``, the artifact to verify; ``reference``, the original module's answers; ``whole``, the artifact that
 a chunked package was split from. Parameters: ``after`` (the stage that made the package), ``component``, ``precision``,
-``bits`` (None where weights keep their precision) and ``gates``, which overrule the defaults. The result is
+``bits`` and ``method`` (None where weights keep their precision) and ``gates``, which overrule the defaults. The result is
 ``verification.json``.
 
 Two questions are asked. *Structure*: is this the same network? Executed in float32, the package must agree with the
@@ -39,6 +39,8 @@ DEFAULT_STRUCTURE_DB = 100.0
 DEFAULT_SIGNAL_DB = 45.0
 DEFAULT_PALETTIZED_DB: Mapping[int, float] = {8: 35.0, 6: 28.0, 4: 16.0, 3: 11.0, 2: 5.0, 1: 0.0}
 """What is left of the signal at each number of bits; measured on checkpoints of every family, see docs."""
+DEFAULT_LINEAR_DB = 30.0
+"""The same for 8-bit integers with a scale for each output channel."""
 
 _UNLIMITED = 999.0
 _WORST_SHOWN = 8
@@ -137,7 +139,8 @@ def _gates(params: Mapping[str, Any]) -> dict[str, float]:
     """What must hold for this artifact: the recipe's gates over the defaults."""
     stated = {name: float(value) for name, value in params["gates"].items()}
     if params["bits"] is not None:
-        return {"palettized_db": DEFAULT_PALETTIZED_DB[params["bits"]], **stated}
+        default = DEFAULT_LINEAR_DB if params.get("method") == "linear" else DEFAULT_PALETTIZED_DB[params["bits"]]
+        return {"palettized_db": default, **stated}
     if params["precision"] == "float32":
         return {"structure_db": stated.get("structure_db", DEFAULT_STRUCTURE_DB)}
     if params["after"] == "chunk":

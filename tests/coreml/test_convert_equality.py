@@ -80,6 +80,7 @@ CASES: dict[str, Callable[[Path], ComponentModel]] = {
     "unet ORIGINAL": lambda path: unet(path, attention="ORIGINAL"),
     "unet SPLIT_EINSUM": unet,
     "unet SPLIT_EINSUM_V2": lambda path: unet(path, attention="SPLIT_EINSUM_V2", query_chunk=24),
+    "unet SDPA": lambda path: unet(path, attention="SDPA"),
     "unet for ControlNet": lambda path: unet(path, controlnet_ready=True),
     "unet as initialised": lambda path: build("unet", initialised_unet(path), **UNET),
     "sd2 unet": lambda path: unet(path, "sd2"),
@@ -100,6 +101,7 @@ CONTROLNET = {key: value for key, value in LEVEL.items() if key not in ("up_bloc
 # Each target and precision with one UNet and one other component; the rest as by default.
 OPTIONS = {
     "unet SPLIT_EINSUM_V2": {"precision": "float32"},
+    "unet SDPA": {"deployment_target": "iOS18"},
     "text encoder": {"precision": "float32", "deployment_target": "iOS17"},
     "sd2 unet": {"deployment_target": "iOS17"},
     "sdxl unet": {"deployment_target": "iOS18"},

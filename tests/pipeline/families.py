@@ -34,6 +34,19 @@ RECIPES = {
         "precision: {text_encoder: float32, text_encoder_2: float32, unet: float32, unet_refiner: float32}",
         'refiner: {version: "builtin:tiny-sdxl-refiner"}',
     ),
+    # All that iOS 18 and macOS 15 have, with a shorter text.
+    "modern": "\n".join(
+        [
+            "extends: small-sd",
+            "attention_implementation: SDPA",
+            "minimum_deployment_target: macOS15",
+            "allow: [deployment-target-newer-than-os]",
+            "text_sequence_length: 40",
+            "quantization: {unet: 4, text_encoder: linear8}",
+            "group_size: {unet: 32}",
+            "precision: {text_encoder: null, unet: null}",
+        ]
+    ),
     "not-told": _recipe("tiny-sd-inpaint", _SD),
     "wrong-encoders": _recipe("tiny-sdxl-refiner", _SDXL),
     "refiner-of-nothing": _recipe("tiny-sd", _SD, 'refiner: {version: "builtin:tiny-sdxl-refiner"}'),

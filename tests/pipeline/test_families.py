@@ -41,6 +41,27 @@ def test_a_bundle_is_verified_and_linted(families: Studio, name: str) -> None:
     assert figures["structure_db"] > 100
 
 
+def test_fused_attention_grouped_tables_linear_weights_and_a_shorter_text(families: Studio) -> None:
+    bundle = families.bundle("modern", "on")
+    assert lint_bundle(bundle) == []
+    document = read_document(bundle)
+    assert (document["attention_implementation"], document["text_sequence_length"]) == ("SDPA", 40)
+    facts = {
+        name: (model["bits"], model["compression"], model["group_size"]) for name, model in document["models"].items()
+    }
+    assert facts == {
+        "TextEncoder": (8, "linear", None),
+        "Unet": (4, "palette", 32),
+        "VAEDecoder": (None, None, None),
+    }
+    figures = {name: entry["outputs"] for name, entry in document["verification"].items()}
+    assert figures["quantize-text_encoder"]["last_hidden_state"]["palettized_db"] > 35
+    whole, grouped = (figures[f"{stage}-unet"]["noise_pred"] for stage in ("convert", "quantize"))
+    assert whole["signal_db"] > grouped["palettized_db"] > 16
+    (picture,) = Pipeline.from_bundle(bundle, precision="fp16")(PROMPT, steps=2)
+    assert picture.size == (64, 64)
+
+
 @pytest.mark.parametrize("name", SWIFT)
 def test_the_swift_package_alone_can_use_it(families: Studio, name: str) -> None:
     assert lint(families.bundle(name, "on") / "Resources") == []

@@ -109,6 +109,23 @@ def test_a_refiner_beside_the_base(tmp_path: Path) -> None:
     }
 
 
+def test_what_came_with_ios_18(tmp_path: Path) -> None:
+    newer = {"minimum_deployment_target": "iOS18", "allow": "[deployment-target-newer-than-os]"}
+    overruled = {"deployment-target-newer-than-os": Severity.OVERRULED}
+    fused = {"attention_implementation": "SDPA"}
+    assert set(broken(tmp_path, facts("sd1"), fused)) == {"sdpa-needs-newer-target"}
+    assert broken(tmp_path, facts("sd1"), fused | newer) == overruled
+    groups = {"quantization": "{unet: 4}", "group_size": "{unet: 16}"}
+    assert set(broken(tmp_path, facts("sd1"), groups)) == {"groups-need-newer-target"}
+    assert broken(tmp_path, facts("sd1"), groups | newer) == overruled
+    linear = {"quantization": "{unet: linear8}"}
+    assert broken(tmp_path, facts("sd1"), linear) == {}
+    assert set(broken(tmp_path, facts("sd1"), groups | newer | linear)) == {
+        "groups-need-newer-target",
+        "deployment-target-newer-than-os",
+    }
+
+
 def test_the_size_is_that_of_the_weights(tmp_path: Path) -> None:
     assert broken(tmp_path, facts("sd1", parameters=490_000_000)) == {}
     assert "unchunked-unet-too-large" in broken(tmp_path, facts("sd1", parameters=510_000_000))

@@ -64,6 +64,7 @@ def parameters(parts: dict[str, list[str]], **changes: Any) -> dict[str, Any]:
         "text_sequence_length": 77,
         "unet": {"batch": 2, "chunks": 2 if len(parts["unet"]) == 2 else 1},
         "quantization": {part: 6 if part == "unet" else None for part in parts},
+        "compression": {part: {"method": "palette", "group_size": None} for part in parts},
         "precision": dict.fromkeys(parts, "float16"),
         "controlnets": [
             {"name": name, "version": "builtin:tiny-controlnet", "revision": None, "source": "builtin"}
@@ -139,6 +140,7 @@ def test_the_document_says_what_the_app_cannot_see(tmp_path: Path) -> None:
     assert document["tokenizer"]["padding_token"] == "<|endoftext|>"
     unet = document["models"]["Unet"]
     assert (unet["part"], unet["bits"], unet["attention_implementation"]) == ("unet", 6, "SPLIT_EINSUM")
+    assert (unet["compression"], unet["group_size"]) == ("palette", None)
     assert unet["inputs"][0] == {"name": "sample", "shape": [2, 4, 16, 12], "dtype": "float16"}
     assert document["models"]["VAEDecoder"]["attention_implementation"] is None
 

@@ -51,6 +51,16 @@ def test_the_report_has_the_error_of_every_tensor(text_encoder: Path, tmp_path: 
     assert errors[8] < errors[2] / 100
 
 
+def test_linear_weights_and_tables_for_groups(text_encoder: Path, tmp_path: Path) -> None:
+    quantize.run({"package": text_encoder}, {"bits": 8, "method": "linear", "group_size": None}, tmp_path, Recorder())
+    report = json.loads((tmp_path / "quantization.json").read_text())
+    assert report["tensors"]
+    assert all(tensor["groups"] == tensor["shape"][0] for tensor in report["tensors"])
+    assert all(tensor["signal_to_noise_db"] > 35 for tensor in report["tensors"])
+    with pytest.raises(SdbuildError, match="iOS 18"):
+        quantize.run({"package": text_encoder}, {"bits": 4, "group_size": 16}, tmp_path, Recorder())
+
+
 def test_an_infinite_weight_is_refused_by_name(text_encoder: Path, tmp_path: Path) -> None:
     def spoil(weight: np.ndarray) -> np.ndarray:
         spoilt = weight.copy()
