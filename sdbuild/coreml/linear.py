@@ -104,12 +104,13 @@ def _quantized(
     pool: Executor, threads: int, weights: WeightFile, candidates: Sequence[Candidate]
 ) -> Iterator[Quantized]:
     def work(candidate: Candidate) -> list[Quantized]:
-        found = quantized(candidate.values(weights), candidate.stored.axis, candidate.stored.groups)
-        if not np.isfinite(found.energy):
+        try:
+            found = quantized(candidate.values(weights), candidate.stored.axis, candidate.stored.groups)
+        except ValueError as error:
             raise ProgramError(
-                f"the weight {candidate.name} of {weights.path} cannot be quantized: a value is not a finite number; "
-                "check the checkpoint, or leave this weight alone"
-            )
+                f"the weight {candidate.name} of {weights.path} cannot be quantized: {error}; check the checkpoint, or "
+                "keep this component's precision"
+            ) from error
         weights.release(candidate.stored.offset)
         return [found]
 
@@ -123,6 +124,9 @@ def quantized(values: NDArray[Any], axis: int, groups: int) -> Quantized:
         values: float16 or float32, contiguous.
         axis: the axis of the output channels.
         groups: how many scales: the axis's size, or 1 for one scale in all.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
     """
     # Rows of elements that share a scale: with the axis first a row is a channel, with the axis last one element.
     rows = values.reshape(-1, values[(0,) * (axis + 1)].size) if groups > 1 else values.reshape(1, -1)
@@ -133,6 +137,8 @@ def quantized(values: NDArray[Any], axis: int, groups: int) -> Quantized:
         piece = rows[row, column].astype(np.float32)
         largest[row] = np.maximum(largest[row], np.abs(piece).max(axis=1))
         energy += float(np.vdot(piece, piece))
+    if not np.isfinite(energy):
+        raise ValueError("a value is not a finite number")
     by_channel = largest.reshape(-1, groups).max(axis=0)
     scales = (by_channel / np.float32(LARGEST)).astype(values.dtype)
     scales = np.where(

@@ -11,11 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from sdbuild.recipe.single_file import SUFFIXES, PredictionType
 from sdbuild.recipe.vocabulary import (
+    LINEAR_8,
     AttentionImplementation,
     Bits,
     Component,
     DeploymentTarget,
-    LINEAR_8,
     Gate,
     GroupSize,
     Name,

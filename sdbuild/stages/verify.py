@@ -2,8 +2,8 @@
 
 Inputs: ``package``, the artifact to verify; ``reference``, the original module's answers; ``whole``, the artifact that
 a chunked package was split from. Parameters: ``after`` (the stage that made the package), ``component``, ``precision``,
-``bits`` and ``method`` (None where weights keep their precision) and ``gates``, which overrule the defaults. The result is
-``verification.json``.
+``bits`` and ``method`` (None where weights keep their precision) and ``gates``, which overrule the defaults. The
+result is ``verification.json``.
 
 Two questions are asked. *Structure*: is this the same network? Executed in float32, the package must agree with the
 original whose weights were rounded as the package's are. *Signal*: what will the device see? Executed with every

@@ -139,14 +139,17 @@ def test_base_and_refiner_draw_as_in_diffusers(families: Studio) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rule"),
+    ("name", "fetched", "rule"),
     [
-        ("not-told", "not-for-the-swift-package"),
-        ("wrong-encoders", "component-missing-from-checkpoint"),
-        ("refiner-of-nothing", "refiner-without-base"),
+        ("not-told", "inpaint", "not-for-the-swift-package"),
+        ("wrong-encoders", "refiner", "component-missing-from-checkpoint"),
+        ("refiner-of-nothing", "small-sd", "refiner-without-base"),
     ],
 )
-def test_a_recipe_that_contradicts_the_checkpoint_is_refused(families: Studio, name: str, rule: str) -> None:
+def test_a_recipe_that_contradicts_the_checkpoint_is_refused(
+    families: Studio, name: str, fetched: str, rule: str
+) -> None:
+    families.make(fetched, "source:index")
     with pytest.raises(RecipeError, match=rule):
         families.bundle(name)
 
