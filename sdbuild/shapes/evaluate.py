@@ -28,7 +28,7 @@ from sdbuild.plan import built
 from sdbuild.shapes import CHECKPOINT, CONTROLNET
 from sdbuild.shapes.checker import foreground, read
 from sdbuild.shapes.drawing import mask, outline
-from sdbuild.shapes.scenes import Scene, describe, sample
+from sdbuild.shapes.scenes import Scene, describe, legible, sample
 
 JUDGING_SEED = 2
 _STEPS = 20
@@ -50,11 +50,14 @@ class Question:
 
 def questions(count: int) -> list[Question]:
     """Prompts of combinations that training never saw."""
-    asked = []
-    for number in range(count):
+    asked: list[Question] = []
+    number = 0
+    while len(asked) < count:
         random = np.random.default_rng((JUDGING_SEED, number))
         scene = sample(random, unseen=True)
-        asked.append(Question(number, scene, describe(scene, random).text))
+        if legible(scene):
+            asked.append(Question(number, scene, describe(scene, random).text))
+        number += 1
     return asked
 
 

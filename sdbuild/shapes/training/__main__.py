@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sdbuild.shapes.drawing import outline
 from sdbuild.shapes.scenes import describe
 from sdbuild.shapes.training import autoencoder, checkpoint, controlnet, denoiser, safety, text, tokenizer
-from sdbuild.shapes.training.data import scene
+from sdbuild.shapes.training.data import legible_scenes
 
 _PICTURES = 24_000
 _SENTENCES = 2
@@ -32,7 +33,7 @@ _THREADS = 2
 
 def examples(model: AutoencoderKL, encoder: CLIPTextModel, tokens: CLIPTokenizer) -> denoiser.Examples:
     """What the UNet and the ControlNet learn from."""
-    drawn = [scene(number) for number in range(_PICTURES)]
+    drawn = list(islice(legible_scenes(), _PICTURES))
     sentences = [describe(content, random).text for content, random in drawn for _ in range(_SENTENCES)]
     encoded = [
         text.states(encoder, tokens, sentences[start : start + 1024]).half() for start in range(0, len(sentences), 1024)
@@ -46,7 +47,8 @@ def examples(model: AutoencoderKL, encoder: CLIPTextModel, tokens: CLIPTokenizer
 
 def outlines() -> Tensor:
     """The outlines (N, 64, 64) of the examples' pictures, 8 bits a pixel."""
-    return torch.from_numpy(np.stack([outline(scene(number)[0])[:, :, 0] for number in range(_PICTURES)]))
+    drawn = islice(legible_scenes(), _PICTURES)
+    return torch.from_numpy(np.stack([outline(content)[:, :, 0] for content, _ in drawn]))
 
 
 def main() -> None:

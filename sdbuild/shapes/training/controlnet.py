@@ -9,8 +9,8 @@ from torch import Tensor
 from sdbuild.shapes.training.denoiser import Average, Examples, loss
 from sdbuild.shapes.training.loop import Course, Say, run
 
-_COURSE = Course("controlnet", steps=1500, rate=1e-3)
-_BATCH = 48
+_COURSE = Course("controlnet", steps=1000, rate=1e-3)
+_BATCH = 32
 _SEED = 4
 
 

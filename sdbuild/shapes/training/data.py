@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdbuild.shapes.drawing import picture
-from sdbuild.shapes.scenes import Scene, sample
+from sdbuild.shapes.scenes import Scene, legible, sample
 
 TRAINING_SEED = 1
 """Scene `n` of training is drawn with the generator of (1, n); judging uses another first number."""
@@ -20,6 +21,14 @@ def scene(number: int) -> tuple[Scene, np.random.Generator]:
     """A training scene, and its generator for what else is drawn at random."""
     random = np.random.default_rng((TRAINING_SEED, number))
     return sample(random), random
+
+
+def legible_scenes() -> Iterator[tuple[Scene, np.random.Generator]]:
+    """The training scenes that a picture can be asked for, without end."""
+    for number in count():
+        content, random = scene(number)
+        if legible(content):
+            yield content, random
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:

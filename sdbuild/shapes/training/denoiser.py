@@ -18,8 +18,8 @@ from torch.nn import functional
 from sdbuild.shapes.training.loop import Course, Say, run
 from sdbuild.shapes.training.text import WIDTH
 
-_COURSE = Course("unet", steps=5000, rate=1.2e-3)
-_BATCH = 64
+_COURSE = Course("unet", steps=4500, rate=1.2e-3)
+_BATCH = 48
 _AVERAGE = 0.998
 _UNSAID = 0.1
 _MOST_SNR = 5.0
