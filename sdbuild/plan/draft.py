@@ -221,7 +221,7 @@ class TargetPlan:
         bits = self.recipe.bits(part.setting) if after != "convert" else None
         stated = self.recipe.verify.get(part.setting)
         questions = _questions(after, bits, self._precision(part))
-        gates = {name: _exact(value) for name in questions if (value := getattr(stated, name, None)) is not None}
+        gates = {name: exact(value) for name in questions if (value := getattr(stated, name, None)) is not None}
         inputs = {"package": package, "reference": self._reference(part)}
         if after == "chunk" and whole is not None:
             inputs["whole"] = whole
@@ -328,6 +328,6 @@ def _questions(after: str, bits: int | None, precision: str) -> tuple[str, ...]:
     return ("signal_db",) if after == "chunk" else ("structure_db", "signal_db")
 
 
-def _exact(value: float) -> int | str:
+def exact(value: float) -> int | str:
     """A number as key documents hold it: floats can be written in two ways, integers and decimal strings cannot."""
     return int(value) if value == int(value) else repr(value)

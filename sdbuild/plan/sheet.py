@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from sdbuild.plan.draft import TargetPlan
+from sdbuild.plan.draft import TargetPlan, exact
 from sdbuild.plan.graph import Draft
 from sdbuild.recipe import Component, ContactSheet, Quantization, Recipe, Unet
 from sdbuild.recipe.vocabulary import SheetBits
@@ -46,6 +46,7 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
             "prompts": list(sheet.prompts),
             "columns": list(columns),
             "steps": sheet.steps,
+            "guidance_scale": exact(sheet.guidance_scale),
             "seed": sheet.seed,
         },
         inputs={f"original-{folder}": source for folder, source in sources.items()} | bundles,

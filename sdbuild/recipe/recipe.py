@@ -259,6 +259,9 @@ class ContactSheet(Part):
         "converted stand before them.",
     )
     steps: int = Field(default=20, ge=1, le=200, description="Denoising steps of each picture.")
+    guidance_scale: float = Field(
+        default=7.5, ge=0, le=100, description="How strongly prompts steer; 1 or less means no guidance."
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of each picture.")
 
 

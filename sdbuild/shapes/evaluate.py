@@ -31,7 +31,7 @@ from sdbuild.shapes.drawing import mask, outline
 from sdbuild.shapes.scenes import Scene, describe, legible, sample
 
 JUDGING_SEED = 2
-_STEPS = 20
+_STEPS, _GUIDANCE = 20, 4.0
 _NEAR = 1
 """How far from an edge, in pixels, a pixel of an outline still lies on it: lines are 1.5 pixels wide."""
 
@@ -79,7 +79,13 @@ def by_diffusers(asked: Sequence[Question], steps: int, *, controlled: bool) -> 
         control = {"image": [Image.fromarray(outline(question.scene)) for question in some]} if controlled else {}
         prompts = [question.prompt for question in some]
         drawn = pipeline(
-            prompts, num_inference_steps=steps, latents=torch.from_numpy(noise), height=64, width=64, **control
+            prompts,
+            num_inference_steps=steps,
+            guidance_scale=_GUIDANCE,
+            latents=torch.from_numpy(noise),
+            height=64,
+            width=64,
+            **control,
         )
         yield from drawn.images
 
@@ -89,7 +95,9 @@ def by_bundle(asked: Sequence[Question], steps: int, bundle: Path, *, controlled
     pipeline = Pipeline.from_bundle(bundle, precision="fp16")
     for question in asked:
         control = {pipeline.bundle.controlnets[0]: Image.fromarray(outline(question.scene))} if controlled else {}
-        request = Request(steps=steps, seed=question.number, safety=False, controlnet_images=control)
+        request = Request(
+            steps=steps, guidance_scale=_GUIDANCE, seed=question.number, safety=False, controlnet_images=control
+        )
         yield from pipeline.draw(question.prompt, request)
 
 

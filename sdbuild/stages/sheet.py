@@ -1,8 +1,9 @@
 """The contact sheet stage: a few prompts, drawn by the original pipeline and by bundles of different precisions.
 
 Inputs: ``original-FOLDER`` for each folder of the checkpoint that PyTorch draws with, and one role a column with a
-bundle: ``float16``, ``8-bits``, … Parameters: ``prompts``, ``columns`` (the roles in order), ``steps`` and ``seed``.
-The result is ``contact-sheet.png``, and ``figures.json`` with each picture's PSNR against PyTorch's.
+bundle: ``float16``, ``8-bits``, … Parameters: ``prompts``, ``columns`` (the roles in order), ``steps``,
+``guidance_scale`` and ``seed``. The result is ``contact-sheet.png``, and ``figures.json`` with each picture's PSNR
+against PyTorch's.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def run(
     from sdbuild.pipeline.request import Request
 
     prompts, columns = tuple(params["prompts"]), tuple(params["columns"])
-    request = Request(steps=params["steps"], seed=params["seed"], safety=False)
+    request = Request(
+        steps=params["steps"], seed=params["seed"], guidance_scale=float(params["guidance_scale"]), safety=False
+    )
     total = (1 + len(columns)) * len(prompts)
 
     def report(column: str, done: int) -> None:
