@@ -14,7 +14,7 @@ from typing import Any
 from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.interface import Feature, read_interface
-from sdbuild.bundle.layout import DOCUMENT, MERGES, RESOURCES, VOCABULARY
+from sdbuild.bundle.layout import DOCUMENT, MERGES, RESOURCES, T5_TOKENIZER, VOCABULARY
 from sdbuild.bundle.metadata import read_card
 
 FORMAT = 1
@@ -72,10 +72,11 @@ def _feature(feature: Feature) -> Json:
 
 
 def tokenizer_facts(resources: Path, padding: str) -> Json:
-    """What `bundle.json` says of the tokenizer."""
+    """What `bundle.json` says of the tokenizer, and of T5's where there is one."""
+    names = [VOCABULARY, MERGES, *(name for name in T5_TOKENIZER if (resources / name).is_file())]
     return {
         "padding_token": padding,
-        "files": {name: f"sha256:{file_digest(resources / name)}" for name in (VOCABULARY, MERGES)},
+        "files": {name: f"sha256:{file_digest(resources / name)}" for name in names},
     }
 
 

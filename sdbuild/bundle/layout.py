@@ -15,12 +15,15 @@ DOCUMENT = "bundle.json"
 BUILD_HOST = "build-host.json"
 VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
+T5_TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 PACKAGE, COMPILED = ".mlpackage", ".mlmodelc"
 
 _BASE_NAMES = {
     "text_encoder": "TextEncoder",
     "text_encoder_2": "TextEncoder2",
+    "text_encoder_3": "TextEncoderT5",
     "unet": "Unet",
+    "transformer": "MultiModalDiffusionTransformer",
     "controlled_unet": "ControlledUnet",
     "unet_refiner": "UnetRefiner",
     "vae_decoder": "VAEDecoder",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sdbuild.tensors import TensorSpec
 
 Array = NDArray[np.generic]
+_T5_PADDING, _T5_END = 0, 1
 TRAIN_STEPS = 1000
 """Timesteps of the training schedule of every Stable Diffusion family."""
 
@@ -27,19 +28,23 @@ class Scene:
     """What surrounds a component in its pipeline.
 
     Attributes:
-        vocabulary: number of tokens of the text encoder; the last two are start and end of text.
+        vocabulary: number of tokens of the text encoder; CLIP's last two are start and end of text.
         scaling_factor: latents are multiplied by this after encoding (0.18215 for Stable Diffusion 1 and 2).
+        shift_factor: what is taken off latents before (0.0609 for Stable Diffusion 3).
         text_states: hidden states of some prompts, (prompts, tokens, width), the empty prompt first; None where the
             recipe has no text encoder, then normals of unit scale stand in.
         pooled: pooled text embeddings of the same prompts, (prompts, width), or None.
         alphas_cumprod: the share of signal that is left at each training step, length 1000.
+        t5: whether the text encoder is T5, whose tokens differ from CLIP's.
     """
 
     vocabulary: int = 49408
     scaling_factor: float = 0.18215
+    shift_factor: float = 0.0
     text_states: NDArray[np.float32] | None = None
     pooled: NDArray[np.float32] | None = None
     alphas_cumprod: NDArray[np.float64] | None = None
+    t5: bool = False
 
 
 def timesteps(count: int) -> tuple[int, ...]:
@@ -47,6 +52,20 @@ def timesteps(count: int) -> tuple[int, ...]:
     if count == 1:
         return (501,)
     return tuple(int(step) for step in np.linspace(1, 981, count).round())
+
+
+def flow_timesteps(configuration: Mapping[str, Any], count: int) -> tuple[float, ...]:
+    """`count` steps of a flow matching schedule from its last to its first: 1000 times the share of noise.
+
+    The first and the last of 28 sampling steps and others between them, moved towards noise as the checkpoint's
+    `scheduler_config.json` says: s → a·s / (1 + (a − 1)·s) for its shift a.
+
+    Source: Esser et al., Scaling Rectified Flow Transformers for High-Resolution Image Synthesis, 2024, 5.3.2.
+    """
+    shift, steps = float(configuration.get("shift", 1.0)), int(configuration.get("num_train_timesteps", TRAIN_STEPS))
+    shares = np.linspace(1 / 28, 1, count) if count > 1 else np.array([0.5])
+    moved = shift * shares / (1 + (shift - 1) * shares)
+    return tuple(float(share) for share in (steps * moved).astype(np.float32))
 
 
 def stable_diffusion_schedule() -> NDArray[np.float64]:
@@ -69,7 +88,7 @@ def training_schedule(configuration: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def samples(
-    specs: Sequence[TensorSpec], scene: Scene, *, steps: Sequence[int], seed: int = 0
+    specs: Sequence[TensorSpec], scene: Scene, *, steps: Sequence[float], seed: int = 0
 ) -> list[dict[str, Array]]:
     """Inputs for one model, one set for each timestep.
 
@@ -91,7 +110,7 @@ def samples(
     ]
 
 
-def _generator(seed: int, name: str, step: int) -> np.random.Generator:
+def _generator(seed: int, name: str, step: float) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(f"{name}@{step}".encode())]))
 
 
@@ -101,20 +120,21 @@ def _cast(values: NDArray[np.float32], spec: TensorSpec) -> Array:
     return values.astype(spec.dtype)
 
 
-def _value(spec: TensorSpec, scene: Scene, step: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _value(spec: TensorSpec, scene: Scene, step: float, rng: np.random.Generator) -> NDArray[np.float32]:
     shape = spec.shape
     match spec.name:
         case "input_ids":
-            return _token_ids(shape, scene, rng)
+            return _t5_token_ids(shape, scene, step) if scene.t5 else _token_ids(shape, scene, rng)
         case "attention_mask":
-            return np.ones(shape, np.float32)
+            # The Swift package's mask is 1 for padding.
+            return np.where(_t5_token_ids(shape, scene, step) == _T5_PADDING, 1, 0).astype(np.float32)
         case "sample":
             return _denoisers_sample(shape, scene, step, rng)
         case "latent_image_embeddings":
-            return _noised_latents(shape, scene, step, rng)
+            return _noised_latents(shape, 1 - step / TRAIN_STEPS, step / TRAIN_STEPS, rng)
         case "timestep":
             return np.full(shape, step, np.float32)
-        case "encoder_hidden_states":
+        case "encoder_hidden_states" | "token_level_text_embeddings":
             return _text_states(shape, scene, rng)
         case "text_embeds" | "pooled_text_embeddings":
             return _pooled(shape, scene, rng)
@@ -125,10 +145,10 @@ def _value(spec: TensorSpec, scene: Scene, step: int, rng: np.random.Generator) 
         case "x" | "clip_input":
             return _picture(shape, rng)
         case "z":
-            return (_smooth(shape, rng) / scene.scaling_factor).astype(np.float32)
+            return (_smooth(shape, rng) / scene.scaling_factor + scene.shift_factor).astype(np.float32)
         case "adjustment":
             return np.zeros(shape, np.float32)
-        case "timestep_cond" | "token_level_text_embeddings" | "nlcontextualembeddings_output":
+        case "timestep_cond" | "nlcontextualembeddings_output":
             return rng.standard_normal(shape, np.float32)
         case name if name.startswith(("additional_residual_", "adapter_residual_")):
             return (0.3 * rng.standard_normal(shape)).astype(np.float32)
@@ -145,12 +165,28 @@ def _token_ids(shape: tuple[int, ...], scene: Scene, rng: np.random.Generator) -
     return ids
 
 
-def _denoisers_sample(shape: tuple[int, ...], scene: Scene, step: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _t5_token_ids(shape: tuple[int, ...], scene: Scene, step: float) -> NDArray[np.float32]:
+    """Words, end of text and padding, as T5's tokenizer gives them; of one step always the same."""
+    _, length = shape
+    rng = _generator(0, "t5", step)
+    words = min(length - 1, 3 + int(rng.integers(0, length)))
+    ids = np.full(shape, _T5_PADDING, np.float32)
+    ids[:, :words] = rng.integers(_T5_END + 2, scene.vocabulary, (1, words))
+    ids[:, words] = _T5_END
+    return ids
+
+
+def _denoisers_sample(
+    shape: tuple[int, ...], scene: Scene, step: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Noised latents, and what some UNets take beside them: a mask (1 where to draw), latents of a known picture."""
     batch, channels, height, width = shape
+    schedule = scene.alphas_cumprod if scene.alphas_cumprod is not None else stable_diffusion_schedule()
+    share = float(schedule[min(int(step), len(schedule) - 1)])
+    signal, noise = share**0.5, (1 - share) ** 0.5
     if channels not in (8, 9):
-        return _noised_latents(shape, scene, step, rng)
-    parts = [_noised_latents((batch, 4, height, width), scene, step, rng)]
+        return _noised_latents(shape, signal, noise, rng)
+    parts = [_noised_latents((batch, 4, height, width), signal, noise, rng)]
     if channels == 9:
         mask = np.zeros((batch, 1, height, width), np.float32)
         mask[..., height // 4 : height // 2, width // 4 :] = 1
@@ -159,12 +195,12 @@ def _denoisers_sample(shape: tuple[int, ...], scene: Scene, step: int, rng: np.r
     return np.concatenate([*parts, np.repeat(known, batch, axis=0)], axis=1).astype(np.float32)
 
 
-def _noised_latents(shape: tuple[int, ...], scene: Scene, step: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    signal = scene.alphas_cumprod if scene.alphas_cumprod is not None else stable_diffusion_schedule()
-    share = float(signal[min(step, len(signal) - 1)])
+def _noised_latents(
+    shape: tuple[int, ...], signal: float, noise: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
     # Both halves of a guided batch carry the same latents, as in every pipeline.
     single = (1, *shape[1:])
-    noised = share**0.5 * _smooth(single, rng) + (1 - share) ** 0.5 * rng.standard_normal(single)
+    noised = signal * _smooth(single, rng) + noise * rng.standard_normal(single)
     return np.repeat(noised, shape[0], axis=0).astype(np.float32)
 
 

@@ -16,7 +16,12 @@ from sdbuild.recipe import Recipe, Target
 from sdbuild.recipe.vocabulary import UNET_REFINER
 from sdbuild.stages.checkpoint_files import SINGLE_FILE
 
-SDXL, REFINER = "sdxl", "sdxl-refiner"
+SDXL, REFINER, SD3 = "sdxl", "sdxl-refiner", "sd3"
+
+_TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
+"""Text encoder → the tokenizer that makes its inputs."""
+
+_DENOISERS = ("unet", "transformer", "controlnet")
 
 SAMPLES = 3
 """Sets of inputs in a verification: for a denoiser the first, the middle and the last step of the schedule."""
@@ -89,6 +94,8 @@ class TargetPlan:
             inputs[part.name] = self._compile(part, final) if self.compiler else final
         if tokenizer := self._bundled_tokenizer:
             inputs["tokenizer"] = self._source(tokenizer, self.model, tokenizer)
+        if "text_encoder_3" in self.recipe.components:
+            inputs["tokenizer_3"] = self._source("tokenizer_3", self.model, "tokenizer_3")
         self._add(
             Draft(
                 base=f"bundle:{self.target.name}",
@@ -156,6 +163,8 @@ class TargetPlan:
     @cached_property
     def _family(self) -> str | None:
         # Told from the recipe alone: a graph must not change once the checkpoint's own files have been fetched.
+        if {"transformer", "text_encoder_3"} & set(self.recipe.components):
+            return SD3
         return SDXL if "text_encoder_2" in self.recipe.components else None
 
     @property
@@ -168,12 +177,14 @@ class TargetPlan:
         """The parameters that fix a model's inputs and outputs."""
         recipe = self.recipe
         parameters: dict[str, Any] = {"component": part.component}
-        if part.component in ("text_encoder", "text_encoder_2"):
+        if part.component in _TEXT_ENCODERS:
             # A text encoder's own files do not say which pipeline it belongs to, and its outputs depend on that.
             return parameters | {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
         parameters |= {"latent_height": recipe.latent.height, "latent_width": recipe.latent.width}
-        if part.component in ("unet", "controlnet"):
-            parameters |= {"text_sequence_length": recipe.text_sequence_length, "batch": recipe.unet.batch}
+        if part.component in _DENOISERS:
+            # The Swift package always feeds SD 3's transformer two samples.
+            batch = 2 if part.component == "transformer" else recipe.unet.batch
+            parameters |= {"text_sequence_length": recipe.text_sequence_length, "batch": batch}
         if part.is_unet:
             parameters["controlnet_ready"] = part.name == "controlled_unet"
         if part.name == UNET_REFINER or (part.name == "unet" and self._is_refiner):
@@ -192,7 +203,7 @@ class TargetPlan:
             "precision": self._precision(part),
             "deployment_target": self.recipe.deployment_target,
         }
-        if part.component in ("unet", "controlnet"):
+        if part.component in _DENOISERS:
             parameters["attention_implementation"] = self._attention()
         if origin := self._origin(part).hub:
             parameters["origin"] = origin
@@ -239,7 +250,7 @@ class TargetPlan:
     def _reference(self, part: Part) -> Draft:
         """The original module's answers, which every verification of a part is compared with."""
         inputs = {"checkpoint": self._checkpoint(part)}
-        if part.component in ("unet", "controlnet"):
+        if part.component in _DENOISERS:
             inputs |= self._conditioning(part)
         parameters = self._interface(part) | {
             "precision": self._precision(part),
@@ -251,10 +262,9 @@ class TargetPlan:
     def _conditioning(self, part: Part) -> dict[str, Draft]:
         """What realistic inputs of a denoiser are computed with: text states and the schedule's time steps."""
         names = ["scheduler"]
-        if "text_encoder" in self.recipe.components and part.name != UNET_REFINER:
-            names += ["text_encoder", "tokenizer"]
-        if "text_encoder_2" in self.recipe.components:
-            names += ["text_encoder_2", "tokenizer_2"]
+        for encoder, tokenizer in _TEXT_ENCODERS.items():
+            if encoder in self.recipe.components and (encoder != "text_encoder" or part.name != UNET_REFINER):
+                names += [encoder, tokenizer]
         return {name: self._source(name, self.model, name) for name in names}
 
     def _compile(self, part: Part, package: Draft) -> Draft:

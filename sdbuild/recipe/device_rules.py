@@ -231,11 +231,16 @@ def _has_unet(context: Context) -> bool:
 
 def _unet_megabytes(context: Context) -> float | None:
     """The weights of the UNet as stored, in 10^6 bytes; None when its size is not known."""
-    parameters = context.facts.parameters("unet") if context.facts is not None else None
-    if parameters is None or not _has_unet(context):
-        return None
+    return megabytes(context, Component.UNET)
+
+
+def megabytes(context: Context, denoiser: Component) -> float | None:
+    """The weights of a denoiser as stored, in 10^6 bytes; None when its size is not known."""
+    parameters = context.facts.parameters(denoiser) if context.facts is not None else None
     recipe = context.recipe
-    bits = recipe.bits(Component.UNET) or (32 if recipe.precision_of(Component.UNET) == "float32" else 16)
+    if parameters is None or denoiser not in recipe.components:
+        return None
+    bits = recipe.bits(denoiser) or (32 if recipe.precision_of(denoiser) == "float32" else 16)
     return parameters * bits / 8 / 10**6
 
 

@@ -115,6 +115,11 @@ _UNET_PARAMETERS: dict[Family, int] = {
     "sdxl": 2_567_463_684,
     "sdxl-refiner": 2_259_526_660,
 }
+# Counted on the published checkpoints' transformers, with their tables of positions.
+_TRANSFORMER_PARAMETERS = {
+    "stabilityai/stable-diffusion-3-medium-diffusers": 2_084_951_104,
+    "stabilityai/stable-diffusion-3.5-medium": 2_469_663_936,
+}
 _KNOWN_VERSIONS: dict[str, Family] = {
     "CompVis/stable-diffusion-v1-4": "sd1",
     "runwayml/stable-diffusion-v1-5": "sd1",
@@ -130,12 +135,14 @@ _KNOWN_VERSIONS: dict[str, Family] = {
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
     "stabilityai/sdxl-turbo": "sdxl",
     "stabilityai/stable-diffusion-xl-refiner-1.0": "sdxl-refiner",
+    **dict.fromkeys(_TRANSFORMER_PARAMETERS, "sd3"),
 }
 _PIPELINE_FOLDERS: dict[Family, tuple[str, ...]] = {
     "sd1": ("text_encoder", "unet", "vae", "safety_checker"),
     "sd2": ("text_encoder", "unet", "vae"),
     "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
     "sdxl-refiner": ("text_encoder_2", "unet", "vae"),
+    "sd3": ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae"),
 }
 
 
@@ -145,10 +152,14 @@ def known_facts(model: ModelReference) -> CheckpointFacts | None:
     if family is None:
         return None
     configs: dict[str, dict[str, Any]] = {
-        "unet": {"block_out_channels": list(_BLOCKS[family])},
+        "unet": {"block_out_channels": list(_BLOCKS.get(family, ()))},
         "vae": {"force_upcast": True} if family in XL_FAMILIES else {},
     }
-    return CheckpointFacts(family, {name: ComponentFacts(configs.get(name, {})) for name in _PIPELINE_FOLDERS[family]})
+    parameters = {"transformer": _TRANSFORMER_PARAMETERS.get(model.version)}
+    return CheckpointFacts(
+        family,
+        {name: ComponentFacts(configs.get(name, {}), None, parameters.get(name)) for name in _PIPELINE_FOLDERS[family]},
+    )
 
 
 def read_checkpoint_facts(directory: Path) -> CheckpointFacts:

@@ -186,9 +186,11 @@ class Quantization(PerPart):
     """Bits for each weight, by part of the pipeline; a part that is not named keeps its precision."""
 
     text_encoder: Bits | None = Field(default=None, description=_BITS.format("the text encoder"))
-    text_encoder_2: Bits | None = Field(default=None, description=_BITS.format("SDXL's second text encoder"))
+    text_encoder_2: Bits | None = Field(default=None, description=_BITS.format("the second text encoder"))
+    text_encoder_3: Bits | None = Field(default=None, description=_BITS.format("SD 3's third text encoder, T5"))
     unet: Bits | None = Field(default=None, description=_BITS.format("the UNet"))
     unet_refiner: Bits | None = Field(default=None, description=_BITS.format("the refiner's UNet"))
+    transformer: Bits | None = Field(default=None, description=_BITS.format("SD 3's transformer"))
     vae_decoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's decoder"))
     vae_encoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's encoder"))
     safety_checker: Bits | None = Field(default=None, description=_BITS.format("the safety checker"))
@@ -209,12 +211,19 @@ class Groups(PerPart):
 
 
 class Precisions(PerPart):
-    """float16 or float32, by part of the pipeline; float16 where nothing is said, but float32 for SDXL's VAE."""
+    """float16 or float32, by part of the pipeline.
+
+    Where nothing is said, float16, but float32 for SDXL's VAE and for SD 3's transformer.
+    """
 
     text_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the text encoder"))
-    text_encoder_2: Precision | None = Field(default=None, description=_PRECISION.format("SDXL's second text encoder"))
+    text_encoder_2: Precision | None = Field(default=None, description=_PRECISION.format("the second text encoder"))
+    text_encoder_3: Precision | None = Field(
+        default=None, description=_PRECISION.format("SD 3's third text encoder, T5")
+    )
     unet: Precision | None = Field(default=None, description=_PRECISION.format("the UNet"))
     unet_refiner: Precision | None = Field(default=None, description=_PRECISION.format("the refiner's UNet"))
+    transformer: Precision | None = Field(default=None, description=_PRECISION.format("SD 3's transformer"))
     vae_decoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's decoder"))
     vae_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's encoder"))
     safety_checker: Precision | None = Field(default=None, description=_PRECISION.format("the safety checker"))
@@ -237,9 +246,11 @@ class Verification(PerPart):
     """Gates of verification, by part of the pipeline."""
 
     text_encoder: Gates | None = Field(default=None, description=_GATES.format("the text encoder"))
-    text_encoder_2: Gates | None = Field(default=None, description=_GATES.format("SDXL's second text encoder"))
+    text_encoder_2: Gates | None = Field(default=None, description=_GATES.format("the second text encoder"))
+    text_encoder_3: Gates | None = Field(default=None, description=_GATES.format("SD 3's third text encoder, T5"))
     unet: Gates | None = Field(default=None, description=_GATES.format("the UNet"))
     unet_refiner: Gates | None = Field(default=None, description=_GATES.format("the refiner's UNet"))
+    transformer: Gates | None = Field(default=None, description=_GATES.format("SD 3's transformer"))
     vae_decoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's decoder"))
     vae_encoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's encoder"))
     safety_checker: Gates | None = Field(default=None, description=_GATES.format("the safety checker"))
@@ -282,13 +293,13 @@ class Recipe(Part):
     components: tuple[Component, ...] = Field(min_length=1, description="The models that the bundle holds.")
     attention_implementation: AttentionImplementation | None = Field(
         default=None,
-        description="How attention is written in the UNet and the ControlNets: `ORIGINAL` for the GPU, `SPLIT_EINSUM` "
-        "for the Neural Engine, `SPLIT_EINSUM_V2` for it with chunked queries, "
+        description="How attention is written in the denoiser and the ControlNets: `ORIGINAL` for the GPU, "
+        "`SPLIT_EINSUM` for the Neural Engine, `SPLIT_EINSUM_V2` for it with chunked queries, "
         "`SDPA` as one fused operation from iOS 18 and macOS 15 on. Without it, what each target prefers.",
     )
     latent: Latent = Field(description="The size of the latent image.")
     text_sequence_length: int = Field(
-        default=77, ge=1, le=512, description="Tokens of the text that the UNet attends to."
+        default=77, ge=1, le=512, description="Tokens of the text that the denoiser attends to."
     )
     unet: Unet = Field(default=Unet(), description="The UNet's batch and chunks.")
     quantization: Quantization = Field(
@@ -346,10 +357,11 @@ class Recipe(Part):
 
         Args:
             part: a component's name or `controlnet`.
-            family: the checkpoint's family; SDXL's VAE overflows in half precision, so it is float32 unless stated.
+            family: the checkpoint's family; SDXL's VAE overflows in half precision and SD 3's transformer is known to
+                work in float32 alone, so they are float32 unless stated.
         """
         stated: Precision | None = self.precision.get(part)
         if stated is not None:
             return stated
         is_xl_vae = part in (Component.VAE_DECODER, Component.VAE_ENCODER) and family in ("sdxl", "sdxl-refiner")
-        return "float32" if is_xl_vae else "float16"
+        return "float32" if is_xl_vae or part == Component.TRANSFORMER else "float16"

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 
 from sdbuild.recipe.diagnostics import one_of
 from sdbuild.recipe.facts import XL_FAMILIES, known_facts
-from sdbuild.recipe.recipe import ModelKind
+from sdbuild.recipe.recipe import ModelKind, Unet
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
 from sdbuild.recipe.vocabulary import CONTROLNET, UNET_REFINER, Component
 
-_SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner")
+_SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sd3")
 
 
 def family_of(context: Context) -> str | None:
-    """The checkpoint's family; without facts, what the text encoders tell: the refiner has the second alone."""
+    """The checkpoint's family; without facts, what the components tell: SDXL's refiner has the second encoder alone."""
     if context.facts is not None:
         return context.facts.family
     components = context.recipe.components
+    if Component.TRANSFORMER in components:
+        return "sd3"
     if Component.TEXT_ENCODER_2 not in components:
         return None
     return "sdxl" if Component.TEXT_ENCODER in components else "sdxl-refiner"
@@ -29,7 +31,7 @@ def family_of(context: Context) -> str | None:
     source="the Swift sources of apple/ml-stable-diffusion, pipeline",
 )
 def _unsupported_family(context: Context) -> Iterator[Finding]:
-    """The checkpoint is of a family that can be built: SD 1.x, SD 2.x, SDXL base or its refiner."""
+    """The checkpoint is of a family that can be built: SD 1.x, SD 2.x, SDXL base or its refiner, or SD 3."""
     if context.facts is not None and context.facts.family not in _SUPPORTED:
         known = context.facts.family or "of no known family"
         yield Finding(("model", "version"), f"the checkpoint is {known}", f"use one of {one_of(_SUPPORTED)}")
@@ -155,12 +157,15 @@ def _component_missing(context: Context) -> Iterator[Finding]:
     source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionPipeline+Resources",
 )
 def _component_required(context: Context) -> Iterator[Finding]:
-    """The bundle has a UNet, a VAE decoder and a text encoder: both for SDXL, the second alone for its refiner."""
-    encoders = {
-        "sdxl": [Component.TEXT_ENCODER, Component.TEXT_ENCODER_2],
-        "sdxl-refiner": [Component.TEXT_ENCODER_2],
-    }.get(family_of(context) or "", [Component.TEXT_ENCODER])
-    required = [*encoders, Component.UNET, Component.VAE_DECODER]
+    """The bundle has a denoiser, a VAE decoder and a text encoder.
+
+    SDXL and SD 3 have two text encoders, SDXL's refiner the second alone; SD 3 has its transformer instead of a UNet.
+    """
+    family = family_of(context) or ""
+    both = [Component.TEXT_ENCODER, Component.TEXT_ENCODER_2]
+    encoders = {"sdxl": both, "sd3": both, "sdxl-refiner": both[1:]}.get(family, both[:1])
+    denoiser = Component.TRANSFORMER if family == "sd3" else Component.UNET
+    required = [*encoders, denoiser, Component.VAE_DECODER]
     for component in required:
         if component not in context.recipe.components:
             yield Finding(("components",), f"`{component}` is not among the components", f"add `{component}`")
@@ -172,8 +177,10 @@ def _component_required(context: Context) -> Iterator[Finding]:
     source="the recipe language",
 )
 def _setting_without_component(context: Context) -> Iterator[Finding]:
-    """Bits, precision and gates are set for components that the recipe has."""
+    """Bits, precision, gates and the UNet's batch and chunks are set for components that the recipe has."""
     recipe = context.recipe
+    if Component.UNET not in recipe.components and recipe.unet != Unet():
+        yield Finding(("unet",), "`unet`: `unet` is not among the components", "remove the setting")
     built = {component.value for component in recipe.components} | ({CONTROLNET} if recipe.controlnets else set())
     built |= {UNET_REFINER} if recipe.refiner is not None else set()
     for field in ("quantization", "group_size", "precision", "verify"):
@@ -219,26 +226,26 @@ def _refiner_without_base(context: Context) -> Iterator[Finding]:
 
 @rule(
     "controlnet-unsupported-family",
-    reason="The Swift package loads no ControlNet for SDXL.",
-    source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionXLPipeline",
+    reason="The Swift package loads no ControlNet for SDXL and SD 3.",
+    source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionXLPipeline, StableDiffusion3Pipeline",
 )
 def _controlnet_unsupported(context: Context) -> Iterator[Finding]:
     """ControlNets are for SD 1.x and SD 2.x."""
-    if context.recipe.controlnets and family_of(context) in XL_FAMILIES:
-        yield Finding(("controlnets",), "ControlNets with an SDXL checkpoint", "remove them")
+    if context.recipe.controlnets and (title := _title(context)):
+        yield Finding(("controlnets",), f"ControlNets with an {title} checkpoint", "remove them")
 
 
 @rule(
     "safety-checker-unsupported-family",
-    reason="The Swift package loads no safety checker for SDXL, whose pipeline has none.",
-    source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionXLPipeline+Resources",
+    reason="The Swift package loads no safety checker for SDXL and SD 3, whose pipelines have none.",
+    source="the Swift sources of apple/ml-stable-diffusion, StableDiffusionXLPipeline+Resources and SD 3's",
 )
 def _safety_checker_unsupported(context: Context) -> Iterator[Finding]:
     """A safety checker is for SD 1.x and SD 2.x."""
     components = context.recipe.components
-    if Component.SAFETY_CHECKER in components and family_of(context) in XL_FAMILIES:
+    if Component.SAFETY_CHECKER in components and (title := _title(context)):
         place = ("components", components.index(Component.SAFETY_CHECKER))
-        yield Finding(place, "a safety checker with an SDXL checkpoint", "remove `safety_checker`")
+        yield Finding(place, f"a safety checker with an {title} checkpoint", "remove `safety_checker`")
 
 
 @rule(
@@ -271,14 +278,13 @@ def _text_sequence_too_long(context: Context) -> Iterator[Finding]:
 
 @rule(
     "latent-not-divisible",
-    reason="Each level of the UNet halves the latent and doubles it again; an odd size does not come back as it was.",
-    source="ml-stable-diffusion#64, #105",
+    reason="Each level of the UNet halves the latent and doubles it again; an odd size does not come back as it was. "
+    "SD 3's transformer cuts the latent into patches.",
+    source="ml-stable-diffusion#64, #105; Esser et al. 2024, Scaling Rectified Flow Transformers",
 )
 def _latent_not_divisible(context: Context) -> Iterator[Finding]:
-    """Latent height and width are multiples of what the UNet's levels divide by."""
-    blocks = context.facts.unet_config.get("block_out_channels") if context.facts is not None else None
-    levels = len(blocks) if blocks else 3 if family_of(context) == "sdxl" and not context.recipe.refiner else 4
-    divisor = 2 ** (levels - 1)
+    """Latent height and width are multiples of what the UNet's levels divide by, or of the transformer's patches."""
+    divisor = patch_size(context) if family_of(context) == "sd3" else 2 ** (_levels(context) - 1)
     for side in ("height", "width"):
         size = getattr(context.recipe.latent, side)
         if size % divisor:
@@ -301,6 +307,23 @@ def _precision_for_sdxl_vae(context: Context) -> Iterator[Finding]:
     for part in (Component.VAE_DECODER, Component.VAE_ENCODER):
         if context.recipe.precision.get(part) == "float16":
             yield Finding(("precision", part), f"`{part}` of SDXL in float16", "write `float32`, or leave it out")
+
+
+def _title(context: Context) -> str | None:
+    """What the newer families, whose pipelines in the Swift package do less, are called; None for the others."""
+    family = family_of(context)
+    return "SDXL" if family in XL_FAMILIES else "SD 3" if family == "sd3" else None
+
+
+def _levels(context: Context) -> int:
+    """How many levels the UNet has."""
+    blocks = context.facts.unet_config.get("block_out_channels") if context.facts is not None else None
+    return len(blocks) if blocks else 3 if family_of(context) == "sdxl" and not context.recipe.refiner else 4
+
+
+def patch_size(context: Context) -> int:
+    """Rows and columns of the transformer's patches."""
+    return int((context.facts.config("transformer") if context.facts is not None else {}).get("patch_size") or 2)
 
 
 PIPELINE_RULES: tuple[Rule, ...] = (

@@ -1,8 +1,8 @@
 """The bundle stage: the models, the tokenizer's files and `bundle.json` in the layout that the Swift package loads.
 
-Inputs: ``index`` (the checkpoint's JSON files), ``tokenizer``, one role a part (`unet`, `controlled_unet`,
-`controlnet-NAME`, …) with its packages or compiled models, and ``verify-STAGE-PART`` with a comparison's
-only JSON file.
+Inputs: ``index`` (the checkpoint's JSON files), ``tokenizer``, with T5 ``tokenizer_3``, one role a part (`unet`,
+`controlled_unet`, `controlnet-NAME`, …) with its packages or compiled models, and ``verify-STAGE-PART`` with a
+comparison's only JSON file.
 Parameters: what the recipe and the target say, as `sdbuild.plan.draft` writes them out.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 
 from sdbuild.bundle import document
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.layout import DOCUMENT, RESOURCES, base_name, find_models
+from sdbuild.bundle.layout import DOCUMENT, RESOURCES, T5_TOKENIZER, base_name, find_models
 from sdbuild.stages import Stage
-from sdbuild.stages.files import place_tree
+from sdbuild.stages.files import place, place_tree
 
 STAGE = Stage(
     name="bundle",
@@ -26,14 +26,14 @@ STAGE = Stage(
 )
 
 _VERIFICATION = "verify-"
-_FILES = ("index", "tokenizer")
+_FILES = ("index", "tokenizer", "tokenizer_3")
 _OPERATING_SYSTEMS = {
     "iOS16": {"iOS": "16.0", "macOS": "13.0"},
     "iOS17": {"iOS": "17.0", "macOS": "14.0"},
     "iOS18": {"iOS": "18.0", "macOS": "15.0"},
 }
 _PIXELS = 8  # rows and columns of the picture for each of the latent image
-_DENOISERS = ("unet", "controlled_unet", "unet_refiner")
+_DENOISERS = ("unet", "controlled_unet", "unet_refiner", "transformer")
 
 
 def run(
@@ -57,6 +57,9 @@ def run(
             models[name.rpartition(".")[0]] = document.describe_model(resources, name) | _settings(part, params)
     facts = document.checkpoint_facts(inputs["index"])
     facts["extensions"] = document.extensions(facts)
+    if "tokenizer_3" in inputs:
+        for name in T5_TOKENIZER:
+            place(inputs["tokenizer_3"] / name, resources / name)
     if "tokenizer" in inputs:
         write_tokenizer(inputs["tokenizer"], resources)
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))

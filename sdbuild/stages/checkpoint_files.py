@@ -13,11 +13,14 @@ from sdbuild.errors import SdbuildError
 COMPONENT_FOLDERS: Mapping[str, str] = {
     "text_encoder": "text_encoder",
     "text_encoder_2": "text_encoder_2",
+    "text_encoder_3": "text_encoder_3",
     "unet": "unet",
+    "transformer": "transformer",
     "vae": "vae",
     "safety_checker": "safety_checker",
     "tokenizer": "tokenizer",
     "tokenizer_2": "tokenizer_2",
+    "tokenizer_3": "tokenizer_3",
     "scheduler": "scheduler",
     "controlnet": "",
     "index": "",
@@ -105,6 +108,10 @@ def select_files(component: str, names: Iterable[str], *, precision: str = "floa
             chosen = [name for name in _TOKENIZER_FILES if name in local]
             if "tokenizer.json" not in chosen:
                 _require(component, prefix, ("vocab.json", "merges.txt"), chosen)
+        case "tokenizer_3":
+            # T5's; the Swift package reads these two files and no vocabulary of its own.
+            chosen = ["tokenizer.json", "tokenizer_config.json"]
+            _require(component, prefix, chosen, local)
         case "scheduler":
             chosen = ["scheduler_config.json"]
             _require(component, prefix, chosen, local)

@@ -17,7 +17,7 @@ from sdbuild.stages import Stage
 
 STAGE = Stage(
     name="convert",
-    version=1,
+    version=2,
     tools=("coremltools", "diffusers", "numpy", "torch", "transformers"),
     modules=(
         "sdbuild.bundle.layout",
@@ -36,6 +36,8 @@ _OWN = ("deployment_target", "origin", "precision")
 _TITLES = {
     "text_encoder": "Encodes a prompt's tokens as the text states that the denoiser attends to.",
     "text_encoder_2": "Encodes a prompt's tokens as the second half of the text states, and as one pooled state.",
+    "text_encoder_3": "Encodes a prompt's tokens as the longer half of Stable Diffusion 3's text states.",
+    "transformer": "Predicts the velocity from a noisy latent image to the clean one, steered by text states.",
     "unet": "Predicts the noise in a latent image at a time step, steered by text states.",
     "vae_decoder": "Decodes a latent image to a picture.",
     "vae_encoder": "Encodes a picture as the mean and logarithm of the variance of its latent image.",

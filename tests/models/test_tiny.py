@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sdbuild.models import tiny
-from sdbuild.models.tiny import PIPELINES, tokenizer, topology, variants, weights
+from sdbuild.models.tiny import PIPELINES, tokenizer, topology, unigram, variants, weights
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_folders_can_be_generated_alone(checkpoints: dict[str, Path], tmp_path: 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(tiny.UnknownCheckpointError, match="tiny-sdxl"):
-        tiny.generate("tiny-sd3", tmp_path)
+        tiny.generate("tiny-sd9", tmp_path)
 
 
 def stored_shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -61,7 +61,8 @@ MODELS = [
     if variants.origin(pipeline, folder) == pipeline
     and (
         "architectures" in config
-        or config.get("_class_name") in ("UNet2DConditionModel", "AutoencoderKL", "ControlNetModel")
+        or config.get("_class_name")
+        in ("UNet2DConditionModel", "SD3Transformer2DModel", "AutoencoderKL", "ControlNetModel")
     )
 ]
 
@@ -88,13 +89,15 @@ def test_every_tensor_is_one_of_the_real_class(
     architecture = config.get("_class_name") or config["architectures"][0]
     model = load(architecture, checkpoints[pipeline] / folder)
     stored = next((checkpoints[pipeline] / folder).glob("*.safetensors"))
-    expected = sorted(tuple(value.shape) for value in model.state_dict().values())
+    # T5's embedding has two names.
+    tensors = {value.data_ptr(): value for value in model.state_dict().values()}
+    expected = sorted(tuple(value.shape) for value in tensors.values())
     found = sorted(shape for name, shape in stored_shapes(stored).items() if not name.endswith("position_ids"))
     assert found == expected
     assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
 
 
-@pytest.mark.parametrize("name", ["tiny-sd", "tiny-sd2", "tiny-sdxl", "tiny-ssd", "tiny-sdxl-turbo"])
+@pytest.mark.parametrize("name", ["tiny-sd", "tiny-sd2", "tiny-sdxl", "tiny-ssd", "tiny-sdxl-turbo", "tiny-sd3"])
 def test_the_pipeline_draws_a_picture(checkpoints: dict[str, Path], name: str) -> None:
     import diffusers
 
@@ -125,6 +128,18 @@ def test_the_tokenizer_agrees_with_transformers(checkpoints: dict[str, Path]) ->
     assert vocabulary["!"] == 0
     assert merges.endswith("\n")
     assert all(len(line.split()) == 2 for line in merges.splitlines()[1:])
+
+
+def test_t5s_tokenizer_agrees_with_transformers(checkpoints: dict[str, Path]) -> None:
+    from transformers import AutoTokenizer
+
+    pieces = [piece for piece, _ in unigram.vocabulary()]
+    reference = AutoTokenizer.from_pretrained(checkpoints["tiny-sd3"] / "tokenizer_3")
+    assert len(reference) == len(pieces) == unigram.VOCABULARY_SIZE
+    ids = reference("a fox in the xq", padding="max_length", max_length=10).input_ids
+    assert [pieces[index] for index in ids] == [
+        *("▁a", "▁fox", "▁in", "▁the", "▁", "x", "q", "</s>", "<pad>", "<pad>"),
+    ]
 
 
 def test_values_are_exact_on_every_machine() -> None:

@@ -31,11 +31,17 @@ RECIPE = {
     "targets": "[iphone-15-pro]",
 }
 REFINERS_ENCODER = {"text_encoder_2": ComponentFacts({})}
+SD3 = {
+    "components": "[text_encoder, text_encoder_2, transformer, vae_decoder]",
+    "targets": "[mac-studio-m2-ultra]",
+    "attention_implementation": "ORIGINAL",
+}
 XL = {"components": "[text_encoder, text_encoder_2, unet, vae_decoder]"}
 
 
 def facts(family: str | None, *, parameters: int | None = 1000, **configs: dict[str, object]) -> CheckpointFacts:
-    names = ["text_encoder", "unet", "vae"] + (["text_encoder_2"] if family == "sdxl" else [])
+    denoiser = "transformer" if family == "sd3" else "unet"
+    names = ["text_encoder", denoiser, "vae"] + (["text_encoder_2"] if family in ("sdxl", "sd3") else [])
     folders = {name: ComponentFacts(configs.get(name, {}), None, parameters) for name in names}
     return CheckpointFacts(family, folders)  # type: ignore[arg-type]
 
@@ -53,7 +59,9 @@ def broken(
 def test_nothing_is_wrong_with_a_plain_recipe(tmp_path: Path) -> None:
     assert broken(tmp_path, facts("sd1")) == {}
     assert broken(tmp_path, facts("sdxl"), XL) == {}
+    assert broken(tmp_path, facts("sd3"), SD3) == {}
     assert broken(tmp_path, None) == {}
+    assert broken(tmp_path, None, SD3) == {}
 
 
 def test_a_single_file_of_sd2_says_what_it_predicts(tmp_path: Path) -> None:
@@ -62,7 +70,7 @@ def test_a_single_file_of_sd2_says_what_it_predicts(tmp_path: Path) -> None:
     assert broken(tmp_path, facts("sd1"), single) == {}
 
 
-@pytest.mark.parametrize("family", ["sd3", None])
+@pytest.mark.parametrize("family", [None])
 def test_unsupported_families(tmp_path: Path, family: str | None) -> None:
     assert "unsupported-family" in broken(tmp_path, facts(family))
 
@@ -133,6 +141,37 @@ def test_the_size_is_that_of_the_weights(tmp_path: Path) -> None:
     assert broken(tmp_path, facts("sd1", parameters=1_900_000_000), quantized) == {}
     single = {"precision": "{unet: float32}"}
     assert "unchunked-unet-too-large" in broken(tmp_path, facts("sd1", parameters=300_000_000), single)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"components": "[text_encoder, transformer, vae_decoder]"}, "component-required-by-family"),
+        ({"components": SD3["components"].replace("]", ", vae_encoder]")}, "vae-encoder-unsupported-family"),
+        ({"unet": "{chunks: 2}"}, "setting-without-component"),
+        ({"text_sequence_length": "40"}, "text-length-sd3"),
+        ({"text_sequence_length": "78"}, "text-sequence-too-long"),
+        ({"latent": "{height: 63, width: 64}"}, "latent-not-divisible"),
+        ({"latent": "{height: 64, width: 386}"}, "latent-larger-than-positions"),
+        ({"precision": "{transformer: float16}"}, "precision-for-sd3-transformer"),
+        ({"controlnets": '[{version: "builtin:tiny-controlnet"}]'}, "controlnet-unsupported-family"),
+    ],
+)
+def test_what_sd3_must_satisfy(tmp_path: Path, fields: dict[str, str], rule: str) -> None:
+    known = facts("sd3", transformer={"pos_embed_max_size": 192, "patch_size": 2})
+    assert set(broken(tmp_path, known, SD3 | fields)) == {rule}
+
+
+def test_sd3_needs_a_new_system_a_gpu_and_memory(tmp_path: Path) -> None:
+    phone = SD3 | {"targets": "[iphone-15-pro]", "attention_implementation": "SPLIT_EINSUM"}
+    assert set(broken(tmp_path, facts("sd3"), phone)) == {"sd3-on-neural-engine"}
+    mac = load_target("mac-studio-m2-ultra", TARGETS)
+    old = mac.model_copy(update={"os_version": "13.0"})
+    assert set(broken(tmp_path, facts("sd3"), SD3, old)) == {"sd3-needs-ios-17"}
+    small = mac.model_copy(update={"app_memory_gb": 6})
+    published = {"model": "{version: stabilityai/stable-diffusion-3-medium-diffusers, revision: " + "a" * 40 + "}"}
+    assert set(broken(tmp_path, None, SD3 | published, small)) == {"transformer-exceeds-app-memory"}
+    assert broken(tmp_path, None, SD3 | published | {"quantization": "{transformer: 8}"}, small) == {}
 
 
 def test_a_target_without_a_limit_takes_any_unet(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.interface import Interface, read_interface
-from sdbuild.bundle.layout import COMPILED, MERGES, PACKAGE, VOCABULARY, find_models
+from sdbuild.bundle.layout import COMPILED, MERGES, PACKAGE, T5_TOKENIZER, VOCABULARY, find_models
 from sdbuild.bundle.linter.contract import CHUNKED, CONTROLNET, PipelineKind, Row, kind_of, row_of
 from sdbuild.bundle.linter.violation import Violation
 
-T5, T5_FILES = "TextEncoderT5", ("tokenizer_config.json", "tokenizer.json")
+T5 = "TextEncoderT5"
 _CHUNKS = ("Chunk1", "Chunk2")
 
 
@@ -84,7 +84,7 @@ def _lint_names(contents: Contents) -> Iterator[Violation]:
 
 
 def _lint_files(resources: Path, contents: Contents) -> Iterator[Violation]:
-    known = {VOCABULARY, MERGES, *(T5_FILES if contents.kind == "sd3" else ())}
+    known = {VOCABULARY, MERGES, *(T5_TOKENIZER if contents.kind == "sd3" else ())}
     models = set(contents.paths.values())
     folder = resources / CONTROLNET.rstrip("/")
     inside = folder.iterdir() if folder.is_dir() else ()
@@ -93,6 +93,6 @@ def _lint_files(resources: Path, contents: Contents) -> Iterator[Violation]:
             yield Violation("unknown-file", path.relative_to(resources).as_posix(), "nothing loads it")
     if contents.kind == "sd3":
         present = [T5] if T5 in contents.paths else []
-        present += [name for name in T5_FILES if (resources / name).is_file()]
+        present += [name for name in T5_TOKENIZER if (resources / name).is_file()]
         if 0 < len(present) < 3:
-            yield Violation("t5-files", ", ".join(present), f"{T5}, {' and '.join(T5_FILES)} go together")
+            yield Violation("t5-files", ", ".join(present), f"{T5}, {' and '.join(T5_TOKENIZER)} go together")

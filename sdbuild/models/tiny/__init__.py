@@ -1,9 +1,9 @@
 """Complete tiny checkpoints in diffusers layout, generated deterministically: the `builtin:` models.
 
-``tiny-sd``, ``tiny-sd2`` and ``tiny-sdxl`` are whole pipelines with the topology of SD 1.5, SD 2.1 and SDXL base;
-``tiny-controlnet`` is a ControlNet for ``tiny-sd``. The others are variants of these, as inpainting, latent
-consistency, distilled and refining checkpoints are of theirs. They need no network, and their weights are random: they
-exercise every stage and draw colourful noise.
+``tiny-sd``, ``tiny-sd2``, ``tiny-sdxl`` and ``tiny-sd3`` are whole pipelines with the topology of SD 1.5, SD 2.1, SDXL
+base and SD 3 medium; ``tiny-controlnet`` is a ControlNet for ``tiny-sd``. The others are variants of these, as
+inpainting, latent consistency, distilled and refining checkpoints are of theirs. They need no network, and their
+weights are random: they exercise every stage and draw colourful noise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.errors import SdbuildError
-from sdbuild.models.tiny import configs, tokenizer, topology, variants, weights
+from sdbuild.models.tiny import configs, sd3_topology, tokenizer, topology, unigram, variants, weights
 
 PIPELINES = configs.PIPELINES | variants.PIPELINES
 """Checkpoint → folder → configuration; ``""`` is the checkpoint's own folder."""
@@ -33,6 +33,8 @@ _DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Class (of a diffusers model) or architecture (of a transformers model) → the tensors it has, the name of its weights.
 _MODELS = {
     "UNet2DConditionModel": (topology.unet, _DIFFUSERS_WEIGHTS),
+    "SD3Transformer2DModel": (sd3_topology.transformer, _DIFFUSERS_WEIGHTS),
+    "T5EncoderModel": (sd3_topology.t5, "model.safetensors"),
     "ControlNetModel": (topology.controlnet, _DIFFUSERS_WEIGHTS),
     "AutoencoderKL": (topology.vae, _DIFFUSERS_WEIGHTS),
     "CLIPTextModel": (topology.clip_text, "model.safetensors"),
@@ -74,6 +76,9 @@ def _write_folder(key: str, folder: str, config: dict[str, Any], out: Path) -> N
         _write_json(out / "config.json", config)
     elif folder == "":
         _write_json(out / "model_index.json", config)
+    elif "unigram" in config:
+        for file_name, content in unigram.files().items():
+            _write_json(out / file_name, content)
     elif folder.startswith("tokenizer"):
         vocabulary, merges = tokenizer.files()
         _write_json(out / "vocab.json", vocabulary)

@@ -1,9 +1,10 @@
-"""The configurations of the tiny checkpoints: SD 1.5, SD 2.1 and SDXL with far fewer and narrower layers."""
+"""The configurations of the tiny checkpoints: SD 1.5, SD 2.1, SDXL and SD 3 with far fewer and narrower layers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sdbuild.models.tiny import unigram
 from sdbuild.models.tiny.tokenizer import END, START, VOCABULARY_SIZE
 
 Config = dict[str, Any]
@@ -93,6 +94,52 @@ def _scheduler(name: str, **changes: Any) -> Config:
         "trained_betas": None,
     } | changes
 
+
+# The widths of the text, 4096, and of the latents, 16, are those of every SD 3: the Swift package counts on them.
+_TRANSFORMER: Config = {
+    "_class_name": "SD3Transformer2DModel",
+    "_diffusers_version": _DIFFUSERS,
+    "attention_head_dim": 16,
+    "caption_projection_dim": 64,
+    "in_channels": 16,
+    "joint_attention_dim": 4096,
+    "num_attention_heads": 4,
+    "num_layers": 3,
+    "out_channels": 16,
+    "patch_size": 2,
+    "pooled_projection_dim": 64 + 96,
+    "pos_embed_max_size": 24,
+    "sample_size": 32,
+}
+
+_T5: Config = {
+    "architectures": ["T5EncoderModel"],
+    "d_ff": 64,
+    "d_kv": 8,
+    "d_model": 4096,
+    "decoder_start_token_id": 0,
+    "dense_act_fn": "gelu_new",
+    "dropout_rate": 0.1,
+    "eos_token_id": 1,
+    "feed_forward_proj": "gated-gelu",
+    "initializer_factor": 1.0,
+    "is_encoder_decoder": True,
+    "is_gated_act": True,
+    "layer_norm_epsilon": 1e-06,
+    "model_type": "t5",
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "num_layers": 2,
+    "output_past": True,
+    "pad_token_id": 0,
+    "relative_attention_max_distance": 128,
+    "relative_attention_num_buckets": 32,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": _TRANSFORMERS,
+    "use_cache": True,
+    "vocab_size": unigram.VOCABULARY_SIZE,
+}
 
 _SAFETY_CHECKER: Config = {
     "architectures": ["StableDiffusionSafetyChecker"],
@@ -261,6 +308,49 @@ PIPELINES: dict[str, dict[str, Config]] = {
             timestep_spacing="leading",
             use_karras_sigmas=False,
         ),
+    },
+    "tiny-sd3": {
+        "": {
+            name: value
+            for name, value in _index(
+                "StableDiffusion3Pipeline",
+                scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"],
+                text_encoder=["transformers", "CLIPTextModelWithProjection"],
+                text_encoder_2=["transformers", "CLIPTextModelWithProjection"],
+                text_encoder_3=["transformers", "T5EncoderModel"],
+                tokenizer_2=["transformers", "CLIPTokenizer"],
+                tokenizer_3=["transformers", "T5TokenizerFast"],
+                transformer=["diffusers", "SD3Transformer2DModel"],
+            ).items()
+            if name != "unet"
+        },
+        "text_encoder": _text("CLIPTextModelWithProjection"),
+        "text_encoder_2": _text(
+            "CLIPTextModelWithProjection",
+            hidden_act="gelu",
+            hidden_size=96,
+            intermediate_size=192,
+            projection_dim=96,
+        ),
+        "text_encoder_3": _T5,
+        "tokenizer": {"padding": END},
+        "tokenizer_2": {"padding": "!"},
+        "tokenizer_3": {"unigram": True},
+        "transformer": _TRANSFORMER,
+        "vae": _vae(
+            force_upcast=True,
+            latent_channels=16,
+            scaling_factor=1.5305,
+            shift_factor=0.0609,
+            use_post_quant_conv=False,
+            use_quant_conv=False,
+        ),
+        "scheduler": {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "_diffusers_version": _DIFFUSERS,
+            "num_train_timesteps": 1000,
+            "shift": 3.0,
+        },
     },
     "tiny-controlnet": {"": _CONTROLNET},
 }

@@ -14,7 +14,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 VOCABULARY_SIZE = 832
 
-_TEXT = """
+TEXT = """
 a photo of an astronaut riding a horse on mars, highly detailed digital painting of a fox in the forest at sunset
 a watercolor painting of a small house by the lake with mountains in the background, soft morning light, sharp focus
 portrait of a young woman with red hair wearing a green dress, studio lighting, photograph, high quality, masterpiece
@@ -69,7 +69,7 @@ def files() -> tuple[dict[str, int], str]:
     """The contents of ``vocab.json`` (token → id) and ``merges.txt``."""
     letters = alphabet()
     tokens = letters + [letter + WORD_END for letter in letters]
-    pairs = learn(Counter(_TEXT.replace(",", " ,").split()), VOCABULARY_SIZE - len(tokens) - 2)
+    pairs = learn(Counter(TEXT.replace(",", " ,").split()), VOCABULARY_SIZE - len(tokens) - 2)
     # Two different merges can spell one token (CLIP's own learner never meets this in its release): one id serves both.
     tokens += dict.fromkeys(first + second for first, second in pairs)
     tokens += [START, END]

@@ -16,11 +16,13 @@ Shapes = dict[str, Shape]
 Config = Mapping[str, Any]
 
 
-def _join(prefix: str, parts: Mapping[str, Shapes]) -> Shapes:
+def join(prefix: str, parts: Mapping[str, Shapes]) -> Shapes:
+    """All parts' tensors under `prefix` and the part's name."""
     return {f"{prefix}{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
 
 
-def _linear(inputs: int, outputs: int, *, bias: bool = True) -> Shapes:
+def dense(inputs: int, outputs: int, *, bias: bool = True) -> Shapes:
+    """A linear layer."""
     return {"weight": (outputs, inputs)} | ({"bias": (outputs,)} if bias else {})
 
 
@@ -56,26 +58,26 @@ def _resnet(inputs: int, outputs: int, time: int | None = None) -> Shapes:
         "conv2": _conv(outputs, outputs),
     }
     if time is not None:
-        parts["time_emb_proj"] = _linear(time, outputs)
+        parts["time_emb_proj"] = dense(time, outputs)
     if inputs != outputs:
         parts["conv_shortcut"] = _conv(inputs, outputs, 1)
-    return _join("", parts)
+    return join("", parts)
 
 
 def _attention(channels: int, context: int) -> Shapes:
-    return _join(
+    return join(
         "",
         {
-            "to_q": _linear(channels, channels, bias=False),
-            "to_k": _linear(context, channels, bias=False),
-            "to_v": _linear(context, channels, bias=False),
-            "to_out.0": _linear(channels, channels),
+            "to_q": dense(channels, channels, bias=False),
+            "to_k": dense(context, channels, bias=False),
+            "to_v": dense(context, channels, bias=False),
+            "to_out.0": dense(channels, channels),
         },
     )
 
 
 def _transformer(channels: int, context: int, depth: int, *, linear: bool) -> Shapes:
-    block = _join(
+    block = join(
         "",
         {
             "norm1": _norm(channels),
@@ -83,13 +85,13 @@ def _transformer(channels: int, context: int, depth: int, *, linear: bool) -> Sh
             "norm2": _norm(channels),
             "attn2": _attention(channels, context),
             "norm3": _norm(channels),
-            "ff.net.0.proj": _linear(channels, 8 * channels),
-            "ff.net.2": _linear(4 * channels, channels),
+            "ff.net.0.proj": dense(channels, 8 * channels),
+            "ff.net.2": dense(4 * channels, channels),
         },
     )
-    projection = _linear(channels, channels) if linear else _conv(channels, channels, 1)
+    projection = dense(channels, channels) if linear else _conv(channels, channels, 1)
     parts = {"norm": _norm(channels), "proj_in": projection, "proj_out": projection}
-    return _join("", parts | _listed([block] * depth, "transformer_blocks"))
+    return join("", parts | _listed([block] * depth, "transformer_blocks"))
 
 
 # UNet and ControlNet
@@ -104,14 +106,14 @@ def _unet_down(config: Config) -> Shapes:
     time = 4 * channels[0]
     parts = {
         "conv_in": _conv(config["in_channels"], channels[0]),
-        "time_embedding.linear_1": _linear(channels[0], time),
-        "time_embedding.linear_2": _linear(time, time),
+        "time_embedding.linear_1": dense(channels[0], time),
+        "time_embedding.linear_2": dense(time, time),
     }
     if config.get("time_cond_proj_dim"):
-        parts["time_embedding.cond_proj"] = _linear(config["time_cond_proj_dim"], channels[0], bias=False)
+        parts["time_embedding.cond_proj"] = dense(config["time_cond_proj_dim"], channels[0], bias=False)
     if config.get("addition_embed_type") == "text_time":
-        parts["add_embedding.linear_1"] = _linear(config["projection_class_embeddings_input_dim"], time)
-        parts["add_embedding.linear_2"] = _linear(time, time)
+        parts["add_embedding.linear_1"] = dense(config["projection_class_embeddings_input_dim"], time)
+        parts["add_embedding.linear_2"] = dense(time, time)
     inputs = channels[0]
     for index, (kind, width) in enumerate(zip(config["down_block_types"], channels, strict=True)):
         block = f"down_blocks.{index}."
@@ -129,7 +131,7 @@ def _unet_down(config: Config) -> Shapes:
     elif mid is not None:
         parts |= {f"mid_block.resnets.{index}": _resnet(inputs, inputs, time) for index in (0, 1)}
         parts["mid_block.attentions.0"] = _transformer(inputs, context, _depth(depths[-1], 0), linear=linear)
-    return _join("", parts)
+    return join("", parts)
 
 
 def unet(config: Config) -> Shapes:
@@ -156,7 +158,7 @@ def unet(config: Config) -> Shapes:
             parts[f"{block}upsamplers.0.conv"] = _conv(width, width)
         previous = width
     parts |= {"conv_norm_out": _norm(previous), "conv_out": _conv(previous, config["out_channels"])}
-    return _unet_down(config) | _join("", parts)
+    return _unet_down(config) | join("", parts)
 
 
 def controlnet(config: Config) -> Shapes:
@@ -175,17 +177,17 @@ def controlnet(config: Config) -> Shapes:
         residuals += [width] * (count + (index < len(channels) - 1))
     parts |= _listed([_conv(width, width, 1) for width in residuals], "controlnet_down_blocks")
     parts["controlnet_mid_block"] = _conv(channels[-1], channels[-1], 1)
-    return _unet_down(config) | _join("", parts)
+    return _unet_down(config) | join("", parts)
 
 
 # VAE
 
 
 def _vae_mid(channels: int) -> dict[str, Shapes]:
-    linear = _linear(channels, channels)
+    linear = dense(channels, channels)
     attention = {"group_norm": _norm(channels), "to_q": linear, "to_k": linear, "to_v": linear, "to_out.0": linear}
     resnet = _resnet(channels, channels)
-    return {"resnets.0": resnet, "resnets.1": resnet, "attentions.0": _join("", attention)}
+    return {"resnets.0": resnet, "resnets.1": resnet, "attentions.0": join("", attention)}
 
 
 def vae(config: Config) -> Shapes:
@@ -196,12 +198,12 @@ def vae(config: Config) -> Shapes:
         "encoder.conv_in": _conv(config["in_channels"], channels[0]),
         "encoder.conv_norm_out": _norm(channels[-1]),
         "encoder.conv_out": _conv(channels[-1], 2 * latent),
-        "quant_conv": _conv(2 * latent, 2 * latent, 1),
-        "post_quant_conv": _conv(latent, latent, 1),
         "decoder.conv_in": _conv(latent, channels[-1]),
         "decoder.conv_norm_out": _norm(channels[0]),
         "decoder.conv_out": _conv(channels[0], config["out_channels"]),
     }
+    if config.get("use_quant_conv", True):
+        parts |= {"quant_conv": _conv(2 * latent, 2 * latent, 1), "post_quant_conv": _conv(latent, latent, 1)}
     for half, blocks, sampler, widths, count in (
         ("encoder", "down_blocks", "downsamplers", channels, layers),
         ("decoder", "up_blocks", "upsamplers", channels[::-1], layers + 1),
@@ -214,7 +216,7 @@ def vae(config: Config) -> Shapes:
                 parts[f"{half}.{blocks}.{index}.{sampler}.0.conv"] = _conv(width, width)
             inputs = width
         parts |= {f"{half}.mid_block.{name}": shapes for name, shapes in _vae_mid(channels[-1]).items()}
-    return _join("", parts)
+    return join("", parts)
 
 
 # CLIP
@@ -222,15 +224,15 @@ def vae(config: Config) -> Shapes:
 
 def _clip_layers(config: Config) -> dict[str, Shapes]:
     width, inner = config["hidden_size"], config["intermediate_size"]
-    square = _linear(width, width)
+    square = dense(width, width)
     attention = {f"self_attn.{name}_proj": square for name in ("k", "v", "q", "out")}
     rest = {
         "layer_norm1": _norm(width),
         "layer_norm2": _norm(width),
-        "mlp.fc1": _linear(width, inner),
-        "mlp.fc2": _linear(inner, width),
+        "mlp.fc1": dense(width, inner),
+        "mlp.fc2": dense(inner, width),
     }
-    return _listed([_join("", attention | rest)] * config["num_hidden_layers"], "encoder.layers")
+    return _listed([join("", attention | rest)] * config["num_hidden_layers"], "encoder.layers")
 
 
 def clip_text(config: Config) -> Shapes:
@@ -241,7 +243,7 @@ def clip_text(config: Config) -> Shapes:
         "embeddings.position_embedding": {"weight": (positions, width)},
         "final_layer_norm": _norm(width),
     }
-    shapes = _join("text_model.", parts | _clip_layers(config))
+    shapes = join("text_model.", parts | _clip_layers(config))
     if config["architectures"] == ["CLIPTextModelWithProjection"]:
         return shapes | {"text_projection.weight": (config["projection_dim"], width)}
     # Checkpoints of 2022 hold this buffer, which today's classes no longer have.
@@ -259,7 +261,7 @@ def safety_checker(config: Config) -> Shapes:
         "pre_layrnorm": _norm(width),
         "post_layernorm": _norm(width),
     }
-    return _join("vision_model.vision_model.", parts | _clip_layers(vision)) | {
+    return join("vision_model.vision_model.", parts | _clip_layers(vision)) | {
         "vision_model.vision_model.embeddings.class_embedding": (width,),
         "vision_model.vision_model.embeddings.position_ids": (1, positions),
         "visual_projection.weight": (projection, width),

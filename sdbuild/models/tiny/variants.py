@@ -35,6 +35,11 @@ _VARIANTS: dict[str, tuple[str, Changes]] = {
     ),
     # One layer a block and no middle, as in BK-SDM-Small (Kim et al. 2023) and the checkpoints after it.
     "tiny-small-sd": (_SD, {"unet": {"mid_block_type": None}}),
+    # Normalised queries and keys, and a second attention in the first layers, as in 3.5 medium.
+    "tiny-sd35": (
+        "tiny-sd3",
+        {"transformer": {"dual_attention_layers": [0, 1], "pos_embed_max_size": 32, "qk_norm": "rms_norm"}},
+    ),
     "tiny-sdxl-turbo": (
         _SDXL,
         {

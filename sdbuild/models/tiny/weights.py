@@ -51,8 +51,11 @@ def tensor(key: str, name: str, shape: Shape) -> NDArray[np.generic]:
         return normal(key, shape, mean=_CONCEPT_THRESHOLD, deviation=0.02)
     if leaf == "bias":
         return normal(key, shape, deviation=0.05)
-    if leaf in ("concept_embeds", "special_care_embeds"):
+    if leaf in ("concept_embeds", "special_care_embeds") or name == "shared.weight":
         return normal(key, shape)
+    if leaf == "pos_embed":
+        # Sines and cosines have this deviation.
+        return normal(key, shape, deviation=math.sqrt(0.5))
     if ("embedding.weight" in name and len(shape) == 2) or leaf == "class_embedding":
         return normal(key, shape, deviation=0.5)
     if len(shape) == 1:
