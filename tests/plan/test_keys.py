@@ -55,6 +55,13 @@ RECIPES: dict[str, dict[str, str]] = {
         "targets": "[iphone-15-pro, mac-studio-m2-ultra]",
         "overrides": "{mac-studio-m2-ultra: {attention_implementation: ORIGINAL, unet: {chunks: 1}}}",
     },
+    "sd3": {
+        "model": "{version: org/sd3, revision: " + "d" * 40 + "}",
+        "components": "[text_encoder, text_encoder_2, text_encoder_3, transformer, vae_decoder]",
+        "unet": "{}",
+        "quantization": "{transformer: 8}",
+        "targets": "[mac-studio-m2-ultra]",
+    },
     "tiny": {"model": "{version: 'builtin:tiny-sd'}", "minimum_deployment_target": "macOS14"},
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 def register_missing_operators() -> None:
     """Teach the frontend the operators of exported graphs that it does not translate as they are. Idempotent."""
     from coremltools.converters.mil import Builder
-    from coremltools.converters.mil.frontend.torch.ops import _get_inputs, _get_kwinputs
+    from coremltools.converters.mil.frontend.torch.ops import _get_inputs
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
     def alias(context: Any, node: Any) -> None:
@@ -18,7 +18,7 @@ def register_missing_operators() -> None:
     def gelu(context: Any, node: Any) -> None:
         """The approximation is a keyword in exported graphs, which the frontend's own translation overlooks."""
         value, *positional = _get_inputs(context, node)
-        named = _get_kwinputs(context, node, "approximate", default=positional)
+        named = (node.kwinputs or {}).get("approximate", positional)
         tanh = any(getattr(approximate, "val", approximate) == "tanh" for approximate in named)
         context.add(Builder.gelu(x=value, mode="TANH_APPROXIMATION" if tanh else None, name=node.name))
 
