@@ -54,12 +54,13 @@ class PlanCommand(OwnCommand):
     """Show what a build would do."""
 
     name = "plan"
-    doc_purpose = "show which actions are cached, which will run, and why; nothing is written"
+    doc_purpose = "show which actions are cached, which will run and why, and memory on the devices; nothing is written"
     doc_usage = "[recipe=NAME] [target=NAME] [source=PATH] [out=DIR] [verify=off]"
     variables = BUILD_VARIABLES
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the plan's table."""
+        from sdbuild.plan.memory import show_memory
         from sdbuild.plan.preflight import Preflight
         from sdbuild.plan.sharing import shared_with
         from sdbuild.plan.show import show_plan
@@ -68,8 +69,11 @@ class PlanCommand(OwnCommand):
 
         plan = make_plan(parse_options(variables, self.variables, "plan"))
         store = Store(cache_directory(), read_only=True)
-        Preflight(plan, Statuses(plan.graph, store, plan.outputs), store).before_the_build()
+        statuses = Statuses(plan.graph, store, plan.outputs)
+        preflight = Preflight(plan, statuses, store)
+        preflight.before_the_build()
         show_plan(plan, store, shared_with(plan))
+        show_memory(plan, store, statuses, preflight.facts)
         return 0
 
 

@@ -13,6 +13,7 @@ from sdbuild.bundle.layout import controlnet_name
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source
 from sdbuild.recipe import Recipe, Target
+from sdbuild.recipe.memory import app_memory
 from sdbuild.recipe.vocabulary import UNET_REFINER
 from sdbuild.stages.checkpoint_files import SINGLE_FILE
 
@@ -315,8 +316,11 @@ class TargetPlan:
                 "chip": target.chip,
                 "os": target.os,
                 "os_version": target.os_version,
-                "compute_unit": target.compute_unit.value,
+                "os_generation": target.os_generation,
+                "app_memory": app_memory(target),
+                "compute_unit": (recipe.compute_unit or target.compute_unit).value,
             },
+            "reduce_memory": bool(recipe.reduce_memory),
             "allowed_rules": sorted(recipe.allow),
             "compiled": self.compiler is not None,
             "verified": self.verify,

@@ -54,10 +54,15 @@ def load(options: Options) -> tuple[LoadedRecipe, dict[str, Target]]:
     Raises:
         RecipeError: the recipe or one of its targets cannot be used.
     """
-    targets = catalogue_directories("targets", Path.cwd())
-    known = [path.stem for path in find_targets(targets)]
+    known = {path.stem: path for path in find_targets(catalogue_directories("targets", Path.cwd()))}
     loaded = load_recipe(options.recipe, catalogue_directories("recipes", Path.cwd()), targets=known)
-    return loaded, {name: load_target(name, targets) for name in loaded.recipe.targets}
+    return loaded, {name: _target(known[name], known[name].stat().st_mtime_ns) for name in loaded.recipe.targets}
+
+
+@cache
+def _target(path: Path, written: int) -> Target:
+    """A target's file, read once for all recipes of a catalogue; `written` tells two states of the file apart."""
+    return load_target(str(path), [])
 
 
 def make_plan(options: Options) -> Plan:

@@ -7,13 +7,17 @@ from pathlib import Path
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.rules import check_rules
 from sdbuild.plan.status import Statuses
-from sdbuild.recipe import CheckpointFacts, read_checkpoint_facts
+from sdbuild.recipe import CheckpointFacts, known_facts, read_checkpoint_facts
 from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS
 from sdbuild.store import Store
 
 
 class Preflight:
-    """The rules' verdict on one plan; each method raises `RecipeError` when a rule is broken and not allowed."""
+    """The rules' verdict on one plan; each method raises `RecipeError` when a rule is broken and not allowed.
+
+    Attributes:
+        facts: what is known of the checkpoint so far.
+    """
 
     def __init__(self, plan: Plan, statuses: Statuses, store: Store) -> None:
         self._plan = plan
@@ -23,6 +27,9 @@ class Preflight:
             action for action in plan.graph if action.stage.name == "source" and action.component in COMPONENT_FOLDERS
         ]
         self._seen: set[str] = set()
+        self.facts: CheckpointFacts | None = (
+            known_facts(plan.loaded.recipe.model) if plan.options.source is None else None
+        )
 
     def before_the_build(self) -> None:
         """Apply the rules with what is at hand: a local checkpoint, or files that were fetched before.
@@ -51,6 +58,7 @@ class Preflight:
             self._apply(self._facts(fetched))
 
     def _apply(self, facts: CheckpointFacts | None) -> None:
+        self.facts = facts or self.facts
         check_rules(self._plan.loaded, self._plan.targets.values(), facts)
 
     def _facts(self, fetched: Mapping[str, str]) -> CheckpointFacts:

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 
 from sdbuild.recipe.diagnostics import one_of
 from sdbuild.recipe.facts import XL_FAMILIES
-from sdbuild.recipe.rule import Context, Finding, Rule, rule
+from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
 from sdbuild.recipe.rules import family_of
-from sdbuild.recipe.vocabulary import AttentionImplementation, Component, ComputeUnit
+from sdbuild.recipe.vocabulary import (
+    CONTROLNET,
+    UNET_REFINER,
+    AttentionImplementation,
+    Component,
+    ComputeUnit,
+)
 
-# What coremltools' lookup-table operations hold: packed bytes up to iOS 17, sub-byte types of every width from iOS 18.
-_BITS = {"iOS16": (1, 2, 4, 6, 8), "iOS17": (1, 2, 4, 6, 8), "iOS18": (1, 2, 3, 4, 6, 8)}
 _LARGEST_XL_LATENT = 96
 
 
@@ -83,20 +87,6 @@ def _chunk_too_large(context: Context) -> Iterator[Finding]:
 
 
 @rule(
-    "unet-exceeds-app-memory",
-    reason="The system ends an app that uses more than its share of memory.",
-    source="off-grid-ai/OGAM#613; Apple, com.apple.developer.kernel.increased-memory-limit",
-)
-def _unet_exceeds_app_memory(context: Context) -> Iterator[Finding]:
-    """The UNet's weights, both chunks together, leave an app on the target some memory."""
-    size = _unet_megabytes(context)
-    usable = context.target.app_memory_gb * 2**30 / 10**6
-    if size is not None and size > usable:
-        message = f"a UNet of {size:.0f} MB, but an app on `{context.target.name}` may use {usable:.0f} MB"
-        yield Finding(("quantization", "unet"), message, "write fewer bits for the UNet, or build for another target")
-
-
-@rule(
     "bits-need-newer-target",
     reason="The operation that looks weights up in a table knows other widths only from a newer system on.",
     source="coremltools documentation, constexpr_lut_to_dense of iOS 16 and of iOS 18; OpPalettizerConfig, nbits",
@@ -104,7 +94,7 @@ def _unet_exceeds_app_memory(context: Context) -> Iterator[Finding]:
 def _bits_need_newer_target(context: Context) -> Iterator[Finding]:
     """The minimum deployment target can hold the bits."""
     recipe = context.recipe
-    holds = _BITS[recipe.deployment_target]
+    holds = BITS[recipe.deployment_target]
     for part in recipe.quantization.named():
         bits = recipe.bits(part)
         if bits is not None and bits not in holds:
@@ -225,6 +215,34 @@ def _controlnet_on_m1(context: Context) -> Iterator[Finding]:
         )
 
 
+@rule(
+    "all-compute-units-on-ios",
+    reason="With all processors allowed the Neural Engine's compiler fails on the UNet, or the app runs out of memory.",
+    source="ml-stable-diffusion#51, #49",
+)
+def _all_compute_units(context: Context) -> Iterator[Finding]:
+    """On iPhone and iPad the compute unit is not ALL."""
+    target = context.target
+    if target.compute_unit is ComputeUnit.ALL and target.os != "macOS":
+        message = f"ALL processors for `{target.name}`"
+        yield Finding(("compute_unit",), message, "write `compute_unit: CPU_AND_NE`, or `CPU_AND_GPU`")
+
+
+@rule(
+    "float32-on-neural-engine",
+    reason="The Neural Engine computes in half precision alone: the whole UNet would run on the CPU.",
+    source="coremltools documentation, Typed Execution",
+)
+def _float32_on_neural_engine(context: Context) -> Iterator[Finding]:
+    """UNet and ControlNets for the Neural Engine are float16."""
+    if context.target.compute_unit is not ComputeUnit.CPU_AND_NE:
+        return
+    for part in (Component.UNET.value, UNET_REFINER, CONTROLNET):
+        if context.recipe.precision.get(part) == "float32":
+            message = f"`{part}` in float32 for the Neural Engine of `{context.target.name}`"
+            yield Finding(("precision", part), message, "write `float16`, or `compute_unit: CPU_AND_GPU`")
+
+
 def _has_unet(context: Context) -> bool:
     return Component.UNET in context.recipe.components
 
@@ -249,7 +267,7 @@ def _smaller(context: Context, half: float, limit: float) -> str:
     if half <= limit and context.recipe.unet.chunks == 1:
         return "write `unet: {chunks: 2}`, or fewer bits for the UNet"
     parameters = context.facts.parameters("unet") if context.facts is not None else None
-    holds = _BITS[context.recipe.deployment_target]
+    holds = BITS[context.recipe.deployment_target]
     fitting = [bits for bits in holds if (parameters or 0) * bits / 16 / 10**6 <= limit]
     if not fitting:
         return "build for another target"
@@ -263,7 +281,6 @@ DEVICE_RULES: tuple[Rule, ...] = (
     _chunks_required,
     _unchunked_unet_too_large,
     _chunk_too_large,
-    _unet_exceeds_app_memory,
     _bits_need_newer_target,
     _groups_need_newer_target,
     _sdpa_needs_newer_target,
@@ -272,4 +289,6 @@ DEVICE_RULES: tuple[Rule, ...] = (
     _sdxl_size_on_neural_engine,
     _non_square_on_neural_engine,
     _controlnet_on_m1,
+    _all_compute_units,
+    _float32_on_neural_engine,
 )

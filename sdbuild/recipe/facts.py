@@ -10,10 +10,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sdbuild.recipe.architecture import Shape, told, unet_needs
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
+from sdbuild.recipe.published import PUBLISHED, VARIATIONS
 from sdbuild.recipe.recipe import ModelKind, ModelReference
 from sdbuild.recipe.single_file import PredictionType, SingleFileError, describe
 from sdbuild.recipe.vocabulary import Component
@@ -93,28 +96,18 @@ class CheckpointFacts:
         return facts.config if facts is not None else {}
 
     def parameters(self, folder: str) -> int | None:
-        """A folder's parameter count: counted in its weights, else known for the family's published size, else None."""
+        """A folder's parameter count: counted in its weights; for a UNet else told by its configuration; else None."""
         facts = self.folders.get(folder)
         if facts is None:
             return None
-        if facts.parameters is None and folder == "unet" and self.family is not None:
-            return _published_unet(self.family, facts.config)
+        if facts.parameters is None and folder == "unet":
+            needs = told(unet_needs, facts.config, Shape(64, 64))
+            return needs.parameters if needs is not None else None
         return facts.parameters
 
 
-_BLOCKS: dict[Family, tuple[int, ...]] = {
-    "sd1": (320, 640, 1280, 1280),
-    "sd2": (320, 640, 1280, 1280),
-    "sdxl": (320, 640, 1280),
-    "sdxl-refiner": (384, 768, 1536, 1536),
-}
-# Counted on the published checkpoints' UNets.
-_UNET_PARAMETERS: dict[Family, int] = {
-    "sd1": 859_520_964,
-    "sd2": 865_910_724,
-    "sdxl": 2_567_463_684,
-    "sdxl-refiner": 2_259_526_660,
-}
+# The encoder of T5 v1.1 XXL (Raffel et al. 2020): 32,128 words, 24 layers of 4096, 10,240 within.
+_T5_PARAMETERS = 4_762_310_656
 # Counted on the published checkpoints' transformers, with their tables of positions.
 _TRANSFORMER_PARAMETERS = {
     "stabilityai/stable-diffusion-3-medium-diffusers": 2_084_951_104,
@@ -137,29 +130,24 @@ _KNOWN_VERSIONS: dict[str, Family] = {
     "stabilityai/stable-diffusion-xl-refiner-1.0": "sdxl-refiner",
     **dict.fromkeys(_TRANSFORMER_PARAMETERS, "sd3"),
 }
-_PIPELINE_FOLDERS: dict[Family, tuple[str, ...]] = {
-    "sd1": ("text_encoder", "unet", "vae", "safety_checker"),
-    "sd2": ("text_encoder", "unet", "vae"),
-    "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
-    "sdxl-refiner": ("text_encoder_2", "unet", "vae"),
-    "sd3": ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae"),
-}
 
 
+@cache
 def known_facts(model: ModelReference) -> CheckpointFacts | None:
     """What is known of a published checkpoint before any of its files is here; None for all others."""
-    family = _KNOWN_VERSIONS.get(model.version) if model.kind is ModelKind.HUB else None
+    if model.kind is not ModelKind.HUB:
+        return None
+    base, changes = VARIATIONS.get(model.version, (model.version, {}))
+    family = _KNOWN_VERSIONS.get(base)
     if family is None:
         return None
-    configs: dict[str, dict[str, Any]] = {
-        "unet": {"block_out_channels": list(_BLOCKS.get(family, ()))},
-        "vae": {"force_upcast": True} if family in XL_FAMILIES else {},
-    }
-    parameters = {"transformer": _TRANSFORMER_PARAMETERS.get(model.version)}
-    return CheckpointFacts(
-        family,
-        {name: ComponentFacts(configs.get(name, {}), None, parameters.get(name)) for name in _PIPELINE_FOLDERS[family]},
-    )
+    configs = {name: config | changes.get(name, {}) for name, config in PUBLISHED[family].items()}
+    parameters = {"transformer": _TRANSFORMER_PARAMETERS.get(model.version), "text_encoder_3": _T5_PARAMETERS}
+    folders = {name: ComponentFacts(config, None, parameters.get(name)) for name, config in configs.items()}
+    if "unet" in configs:
+        counted = CheckpointFacts(family, folders).parameters("unet")
+        folders["unet"] = ComponentFacts(configs["unet"], None, counted)
+    return CheckpointFacts(family, folders)
 
 
 def read_checkpoint_facts(directory: Path) -> CheckpointFacts:
@@ -263,12 +251,6 @@ def _family_of_pipeline(class_name: str, folders: Mapping[str, ComponentFacts]) 
     if class_name.startswith("StableDiffusion"):
         return {768: "sd1", 1024: "sd2"}.get(width or 0)  # type: ignore[return-value]
     return None
-
-
-def _published_unet(family: Family, config: Mapping[str, Any]) -> int | None:
-    blocks = tuple(config.get("block_out_channels") or ())
-    same = blocks == _BLOCKS.get(family) and config.get("layers_per_block", 2) == 2
-    return _UNET_PARAMETERS.get(family) if same else None
 
 
 def _count_parameters(folder: Path) -> int | None:

@@ -17,7 +17,7 @@ from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping, Node, Scalar
 from sdbuild.recipe.tree import Sequence as SequenceNode
 from sdbuild.recipe.validation import validate
-from sdbuild.recipe.vocabulary import NAME_HELP
+from sdbuild.recipe.vocabulary import NAME_HELP, AttentionImplementation
 
 # Mistakes of a value's spelling, after which its type says nothing.
 _REFUSED = ("ambiguous-scalar", "unknown-alias", "recursive-alias", "tag")
@@ -104,7 +104,7 @@ def load_target_with_positions(reference: str, directories: Sequence[Path]) -> L
 
 
 def resolve_for_target(loaded: LoadedRecipe, target: Target) -> Recipe:
-    """The recipe as it is built for one target: its override merged in, the attention implementation decided.
+    """The recipe as it is built for one target: its override merged in, all decided that it leaves to the target.
 
     The result names that target alone and has no overrides left.
 
@@ -118,8 +118,18 @@ def resolve_for_target(loaded: LoadedRecipe, target: Target) -> Recipe:
     recipe, mistakes = validate(Recipe, tree_for(loaded.root, target.name))
     if recipe is None:
         raise RecipeError(mistakes)
+    compute_unit = recipe.compute_unit or target.compute_unit
     attention = recipe.attention_implementation or target.attention_implementation
-    return recipe.model_copy(update={"attention_implementation": attention, "targets": (target.name,), "overrides": {}})
+    if recipe.attention_implementation is None and compute_unit is not target.compute_unit:
+        attention = AttentionImplementation.SPLIT_EINSUM
+        if not compute_unit.may_use_neural_engine:
+            attention = AttentionImplementation.ORIGINAL
+    decided = {
+        "attention_implementation": attention,
+        "compute_unit": compute_unit,
+        "reduce_memory": target.reduce_memory if recipe.reduce_memory is None else recipe.reduce_memory,
+    }
+    return recipe.model_copy(update={**decided, "targets": (target.name,), "overrides": {}})
 
 
 def tree_for(root: Mapping, target: str) -> Mapping:

@@ -24,6 +24,7 @@ def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | Non
         the build goes on and its bundle says so.
     """
     recipe = resolve_for_target(loaded, target)
+    target = target.model_copy(update={"compute_unit": recipe.compute_unit})
     context = Context(recipe, target, facts or known_facts(recipe.model), tree_for(loaded.root, target.name))
     found = []
     for rule in RULES.values():

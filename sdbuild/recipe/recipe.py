@@ -15,6 +15,7 @@ from sdbuild.recipe.vocabulary import (
     AttentionImplementation,
     Bits,
     Component,
+    ComputeUnit,
     DeploymentTarget,
     Gate,
     GroupSize,
@@ -296,6 +297,16 @@ class Recipe(Part):
         description="How attention is written in the denoiser and the ControlNets: `ORIGINAL` for the GPU, "
         "`SPLIT_EINSUM` for the Neural Engine, `SPLIT_EINSUM_V2` for it with chunked queries, "
         "`SDPA` as one fused operation from iOS 18 and macOS 15 on. Without it, what each target prefers.",
+    )
+    compute_unit: ComputeUnit | None = Field(
+        default=None,
+        description="The processors on which the app runs the UNet and the ControlNets. Without it, what each target "
+        "prefers.",
+    )
+    reduce_memory: bool | None = Field(
+        default=None,
+        description="Whether the app loads each model only while it is needed, as `reduceMemory` of the Swift package "
+        "does; the memory estimate counts on it and `bundle.json` says so. Without it, what each target prefers.",
     )
     latent: Latent = Field(description="The size of the latent image.")
     text_sequence_length: int = Field(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sdbuild.recipe.device_rules import DEVICE_RULES
+from sdbuild.recipe.memory_rules import MEMORY_RULES
 from sdbuild.recipe.rule import Rule
 from sdbuild.recipe.rules import PIPELINE_RULES
 from sdbuild.recipe.sd3_rules import SD3_RULES
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (*PIPELINE_RULES, *DEVICE_RULES, *SD3_RULES)}
+RULES: dict[str, Rule] = {rule.name: rule for rule in (*PIPELINE_RULES, *DEVICE_RULES, *SD3_RULES, *MEMORY_RULES)}

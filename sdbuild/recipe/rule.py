@@ -11,6 +11,9 @@ from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping
 from sdbuild.recipe.validation import Location
 
+# What coremltools' lookup-table operations hold: packed bytes up to iOS 17, sub-byte types of every width from iOS 18.
+BITS = {"iOS16": (1, 2, 4, 6, 8), "iOS17": (1, 2, 4, 6, 8), "iOS18": (1, 2, 3, 4, 6, 8)}
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -18,7 +21,7 @@ class Context:
 
     Attributes:
         recipe: resolved for the target.
-        target: the device.
+        target: the device, with the compute unit that the recipe may state for it.
         facts: what is known of the checkpoint; None when nothing is.
         root: the recipe's tree, resolved for the target.
     """

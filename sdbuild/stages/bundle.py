@@ -16,13 +16,18 @@ from typing import Any
 from sdbuild.bundle import document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES, T5_TOKENIZER, base_name, find_models
+from sdbuild.recipe.memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
+from sdbuild.stages.footprints import read_footprints
 
 STAGE = Stage(
     name="bundle",
-    version=1,
-    modules=("sdbuild.bundle", "sdbuild.recipe.facts", "sdbuild.stages.files"),
+    version=2,
+    modules=(
+        *("sdbuild.bundle", "sdbuild.recipe.facts", "sdbuild.recipe.memory", "sdbuild.stages.files"),
+        *("sdbuild.stages.footprints", "sdbuild.coreml.footprint", "sdbuild.coreml.order", "sdbuild.coreml.program"),
+    ),
 )
 
 _VERIFICATION = "verify-"
@@ -33,6 +38,8 @@ _OPERATING_SYSTEMS = {
     "iOS18": {"iOS": "18.0", "macOS": "15.0"},
 }
 _PIXELS = 8  # rows and columns of the picture for each of the latent image
+# The rest of what the target says went into the estimate.
+_TARGET = ("name", "device", "chip", "os", "os_version", "compute_unit")
 _DENOISERS = ("unet", "controlled_unet", "unet_refiner", "transformer")
 
 
@@ -49,12 +56,14 @@ def run(
 
     resources = out / RESOURCES
     resources.mkdir()
-    models = {}
+    models: dict[str, dict[str, Any]] = {}
     parts = [role for role in inputs if role not in _FILES and not role.startswith(_VERIFICATION)]
     for index, part in enumerate(parts):
         progress(index / len(parts), part)
-        for name in _place_models(part, inputs[part], resources):
-            models[name.rpartition(".")[0]] = document.describe_model(resources, name) | _settings(part, params)
+        footprints = read_footprints(inputs[part])
+        for name, path in _place_models(part, inputs[part], resources):
+            described = document.describe_model(resources, name) | _settings(part, params)
+            models[name.rpartition(".")[0]] = described | {"memory": _memory(footprints.get(path.stem), params)}
     facts = document.checkpoint_facts(inputs["index"])
     facts["extensions"] = document.extensions(facts)
     if "tokenizer_3" in inputs:
@@ -68,8 +77,8 @@ def run(
     check(out)
 
 
-def _place_models(part: str, artifact: Path, resources: Path) -> Iterator[str]:
-    """Place a part's models under the bundle's names; yields each name with its suffix."""
+def _place_models(part: str, artifact: Path, resources: Path) -> Iterator[tuple[str, Path]]:
+    """Place a part's models under the bundle's names; yields each name with its suffix, and where it came from."""
     found = find_models(artifact)
     if not 1 <= len(found) <= 2:
         raise BundleError(
@@ -79,7 +88,32 @@ def _place_models(part: str, artifact: Path, resources: Path) -> Iterator[str]:
         chunk = f"Chunk{number}" if len(found) == 2 else ""
         name = f"{base_name(part)}{chunk}{path.suffix}"
         place_tree(path, resources / name)
-        yield name
+        yield name, path
+
+
+def _memory(footprint: Mapping[str, Any] | None, params: Mapping[str, Any]) -> dict[str, int] | None:
+    """What one model needs in the target's memory; None where its program does not tell."""
+    if footprint is None or footprint["activations"] is None:
+        return None
+    target = params["target"]
+    compressed = keeps_compressed(target["os_generation"], target["compute_unit"])
+    return {
+        "weights": footprint["stored"] if compressed else footprint["expanded"],
+        "activations": footprint["activations"],
+    }
+
+
+def _estimate(models: Mapping[str, Mapping[str, Any]], params: Mapping[str, Any]) -> dict[str, int | bool] | None:
+    """What the whole bundle needs there; None where a model does not tell."""
+    parts: dict[str, ModelMemory] = {}
+    for model in models.values():
+        if (memory := model["memory"]) is None:
+            return None
+        found = parts.get(model["part"], ModelMemory(model["part"], 0, 0))
+        parts[found.part] = ModelMemory(
+            found.part, found.weights + memory["weights"], found.activations + memory["activations"]
+        )
+    return summary(MemoryEstimate(tuple(parts.values()), params["target"]["app_memory"], params["reduce_memory"]))
 
 
 def _settings(part: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,17 +134,19 @@ def _document(
 ) -> dict[str, Any]:
     copied = (
         "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
-        "controlnets", "refiner", "target", "allowed_rules", "compiled",
+        "controlnets", "refiner", "allowed_rules", "compiled",
     )  # fmt: skip
     latent = params["latent"]
     return {
         "format": document.FORMAT,
         **{name: params[name] for name in copied},
+        "target": {name: params["target"][name] for name in _TARGET},
         **facts,
         "image": {"height": _PIXELS * latent["height"], "width": _PIXELS * latent["width"]},
         "deployment_target": params["deployment_target"],
         "minimum_os": _OPERATING_SYSTEMS[params["deployment_target"]],
         "compute_unit": params["target"]["compute_unit"],
+        "memory": _estimate(models, params),
         "license": document.license_of(inputs["index"]),
         "models": models,
         "verification": _verification(inputs) if params["verified"] else document.NOT_VERIFIED,

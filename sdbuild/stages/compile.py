@@ -1,7 +1,7 @@
 """The compile stage: packages become compiled models, by Apple's compiler on a Mac.
 
 Inputs: ``package``, an artifact with one package or two. Parameters: ``platform``, `ios` or `macos`. The result holds
-``<Name>.mlmodelc`` for each package.
+``<Name>.mlmodelc`` for each package, and ``footprints.json``: what each needs in memory, which only packages tell.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdbuild.bundle.layout import COMPILED, PACKAGE
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage
 
-STAGE = Stage(name="compile", version=1, modules=("sdbuild.bundle.layout",))
+STAGE = Stage(name="compile", version=2, modules=("sdbuild.bundle.layout", "sdbuild.stages.footprints"))
 
 _TOOL = ("xcrun", "coremlcompiler")
 _LONGEST_OUTPUT = 4000
@@ -33,10 +33,13 @@ def run(
     Raises:
         CompileError: with the compiler's own words.
     """
+    from sdbuild.stages.footprints import write_footprints
+
     packages = sorted(inputs["package"].glob(f"*{PACKAGE}"))
     for index, package in enumerate(packages):
         progress(index / len(packages), f"compiling {package.stem}")
         compile_package(package, out, params["platform"])
+    write_footprints(packages, out)
     progress(1.0, ", ".join(package.stem for package in packages))
 
 

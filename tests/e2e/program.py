@@ -57,7 +57,8 @@ class Ran:
 
     def rows(self) -> dict[str, str]:
         """A plan's rows: action → the rest of its line."""
-        return dict(line.split(maxsplit=1) for line in self.out.splitlines()[1:-1])
+        table = self.out.split("\n\n")[0]  # the second one is on memory
+        return dict(line.split(maxsplit=1) for line in table.splitlines()[1:-1])
 
     def to_run(self) -> list[str]:
         """The actions that a plan wants to run, sorted."""

@@ -16,7 +16,7 @@ from sdbuild.plan import action
 
 def rows(out: str) -> dict[str, str]:
     """A plan's rows: action → the rest of its line."""
-    table = out.splitlines()[1:-1]
+    table = out.split("\n\n")[0].splitlines()[1:-1]  # the second table is on memory
     return {line.split()[0]: line.split(maxsplit=1)[1] for line in table}
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from sdbuild.recipe import (
+    Severity,
     catalogue_directories,
     find_recipes,
     find_targets,
     load_recipe,
     load_target,
+    overruled,
     preflight,
     render,
     resolve_for_target,
@@ -32,7 +34,9 @@ def test_checked_in_recipes_pass_preflight_for_all_their_targets(path: Path) -> 
     assert loaded.recipe.description
     for name in loaded.recipe.targets:
         target = load_target(name, TARGETS)
-        assert render(preflight(loaded, target, None)) == ""
+        found = preflight(loaded, target, None)
+        assert render(diagnostic for diagnostic in found if diagnostic.severity is Severity.ERROR) == ""
+        assert set(overruled(found)) <= set(loaded.recipe.allow)
         assert resolve_for_target(loaded, target).attention_implementation is not None
 
 

@@ -18,6 +18,7 @@ from sdbuild.recipe import (
     read_checkpoint_facts,
     read_component_facts,
 )
+from sdbuild.recipe.published import PUBLISHED
 
 SD1_UNET = {"cross_attention_dim": 768, "block_out_channels": [320, 640, 1280, 1280]}
 SD2_UNET = {"cross_attention_dim": 1024, "block_out_channels": [320, 640, 1280, 1280], "use_linear_projection": True}
@@ -116,10 +117,12 @@ def test_parameters_are_counted_over_shards_of_one_variant(tmp_path: Path) -> No
     assert read_checkpoint_facts(root).parameters("unet") == 11
 
 
-def test_the_published_size_stands_in_for_missing_weights(tmp_path: Path) -> None:
-    assert read_checkpoint_facts(pipeline(tmp_path / "a", SD1_UNET)).parameters("unet") == 859_520_964
-    small = SD1_UNET | {"block_out_channels": [320, 640]}
-    assert read_checkpoint_facts(pipeline(tmp_path / "b", small)).parameters("unet") is None
+def test_a_configuration_stands_in_for_missing_weights(tmp_path: Path) -> None:
+    assert read_checkpoint_facts(pipeline(tmp_path / "a", PUBLISHED["sd1"]["unet"])).parameters("unet") == 859_520_964
+    # One that does not say which blocks the network has, or says it in no known way, tells no count.
+    assert read_checkpoint_facts(pipeline(tmp_path / "b", SD1_UNET)).parameters("unet") is None
+    strange = PUBLISHED["sd1"]["unet"] | {"block_out_channels": "many"}
+    assert read_checkpoint_facts(pipeline(tmp_path / "c", strange)).parameters("unet") is None
 
 
 def test_loose_folders(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def compile_all(package: Path) -> Path:
 def test_each_package_becomes_a_compiled_model(package: Path) -> None:
     write_package(package / "UnetChunk2.mlpackage", SD["Unet"])
     out = compile_all(package)
-    assert sorted(path.name for path in out.iterdir()) == ["Unet.mlmodelc", "UnetChunk2.mlmodelc"]
+    assert sorted(path.name for path in out.iterdir()) == ["Unet.mlmodelc", "UnetChunk2.mlmodelc", "footprints.json"]
     assert read_interface(out / "Unet.mlmodelc").inputs[0].name == "sample"
 
 

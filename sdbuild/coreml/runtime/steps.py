@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sdbuild.coreml.order import in_order_of_demand
 from sdbuild.coreml.runtime.constants import Constant
 from sdbuild.coreml.runtime.kernels import Kernel
 from sdbuild.coreml.runtime.types import MilType
@@ -68,7 +69,7 @@ class Step:
 
 def scheduled(steps: Sequence[Step], wanted: Sequence[int]) -> list[Step]:
     """The steps that the wanted slots need, in an order that keeps few results alive, ready to run."""
-    ordered = _in_order_of_demand(steps, wanted)
+    ordered = in_order_of_demand(steps, lambda step: step.slots, lambda step: step.outputs, wanted)
     _plan_releases(ordered, set(wanted))
     for step in ordered:
         _bind(step)
@@ -82,30 +83,6 @@ def fetch(source: Source, environment: Environment) -> Tensor:
     value = environment[source]
     assert value is not None
     return value
-
-
-def _in_order_of_demand(steps: Sequence[Step], wanted: Sequence[int]) -> list[Step]:
-    """Each step as late as its first reader allows.
-
-    Converters put like operations of all attention heads next to each other; computing one head to its end before the
-    next begins keeps far fewer results alive.
-    """
-    maker = {slot: step for step in steps for slot in step.outputs}
-    ordered: list[Step] = []
-    entered: set[int] = set()
-    for output in wanted:
-        stack: list[tuple[Step, bool]] = [(maker[output], False)] if output in maker else []
-        while stack:
-            step, ready = stack.pop()
-            if ready:
-                ordered.append(step)
-                continue
-            if id(step) in entered:
-                continue
-            entered.add(id(step))
-            stack.append((step, True))
-            stack.extend((maker[slot], False) for slot in reversed(list(step.slots)) if slot in maker)
-    return ordered
 
 
 def _plan_releases(steps: Sequence[Step], keep: set[int]) -> None:

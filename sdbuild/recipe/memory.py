@@ -1,0 +1,211 @@
+"""What a bundle's models need of a device's memory, and whether an app there may use that much.
+
+Two sources give the same figures: a recipe with the checkpoint's configuration, before anything was built, and the
+built programs themselves (`sdbuild.coreml.footprint`). What is done with the figures is one thing, and stands here.
+docs/explanation/memory.md says why, and what was compared with published measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sdbuild.recipe import architecture
+from sdbuild.recipe.architecture import Needs, Shape
+from sdbuild.recipe.facts import CheckpointFacts, known_facts
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.target import Target
+from sdbuild.recipe.vocabulary import CONTROLNET, UNET_REFINER, AttentionImplementation, Component, ComputeUnit
+
+RESERVE = 1_000_000_000
+"""Bytes that an app needs beside its models: itself, the picture, Core ML's own. Nobody has published the figure; with
+any from 0.9 to 1.3 GB each row of the tables in apple/ml-stable-diffusion's README comes out as it was measured."""
+
+# Where the Swift package drops one group of models before it loads the next, `reduceMemory` given.
+_PHASES: dict[str, str] = {
+    "text_encoder": "text",
+    "text_encoder_2": "text",
+    "text_encoder_3": "text",
+    "text_encoder_t5": "text",
+    "multilingual_projection": "text",
+    "vae_encoder": "picture",
+    "vae_decoder": "decoding",
+    "safety_checker": "checking",
+}
+_DENOISING = "denoising"
+# Models of which one excludes the other: a pipeline with ControlNets takes the UNet that knows them, and the refiner's
+# UNet takes the base's place.
+_CONTROLLED = "controlled_unet"
+_UNET = "unet"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMemory:
+    """One part of a bundle while it is loaded: a model, or the two chunks of one.
+
+    Attributes:
+        part: a component, `controlled_unet`, or `controlnet-NAME`.
+        weights: bytes of its weights in memory.
+        activations: bytes of its inputs, outputs and results at the fullest moment.
+    """
+
+    part: str
+    weights: int
+    activations: int
+
+    @property
+    def bytes(self) -> int:
+        """What it takes while it is loaded: Core ML keeps the room for results as long as the model."""
+        return self.weights + self.activations
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """What an app needs for a bundle on a target.
+
+    Attributes:
+        models: the parts.
+        budget: bytes that one app may use there.
+        reduce_memory: whether the app loads each model only while it is needed.
+    """
+
+    models: tuple[ModelMemory, ...]
+    budget: int
+    reduce_memory: bool
+
+    @property
+    def together(self) -> int:
+        """Bytes with every model loaded, the reserve included."""
+        return RESERVE + sum(_together(self.models))
+
+    @property
+    def one_at_a_time(self) -> int:
+        """Bytes in the fullest phase when each model is loaded only while it is needed, the reserve included."""
+        phases: dict[str, int] = {}
+        for model in self.models:
+            phase = _PHASES.get(model.part, _DENOISING)
+            if phase != _DENOISING:
+                phases[phase] = phases.get(phase, 0) + model.bytes
+        denoising = [model for model in self.models if _PHASES.get(model.part, _DENOISING) == _DENOISING]
+        return RESERVE + max([*phases.values(), sum(_together(denoising))])
+
+    @property
+    def needed(self) -> int:
+        """Bytes in the way in which the app loads its models."""
+        return self.one_at_a_time if self.reduce_memory else self.together
+
+    @property
+    def fits(self) -> bool:
+        """Whether an app may use that much."""
+        return self.needed <= self.budget
+
+
+def _together(models: Iterable[ModelMemory]) -> Iterator[int]:
+    """Bytes of the models that are loaded at the same time: of those that exclude each other the larger one."""
+    sizes = {model.part: model.bytes for model in models}
+    controlled = sum(size for part, size in sizes.items() if part == _CONTROLLED or part.startswith(f"{CONTROLNET}-"))
+    yield max(controlled, sizes.get(_UNET, 0), sizes.get(UNET_REFINER, 0))
+    denoisers = (_CONTROLLED, _UNET, UNET_REFINER)
+    yield from (size for part, size in sizes.items() if part not in denoisers and not part.startswith(f"{CONTROLNET}-"))
+
+
+def app_memory(target: Target) -> int:
+    """Bytes that one app may use on the target."""
+    return int(target.app_memory_gb * 2**30)
+
+
+def summary(found: MemoryEstimate) -> dict[str, int | bool]:
+    """The estimate as `bundle.json` says it."""
+    return {
+        "all_models": found.together,
+        "one_at_a_time": found.one_at_a_time,
+        "reserve": RESERVE,
+        "reduce_memory": found.reduce_memory,
+        "app_memory": found.budget,
+        "fits": found.fits,
+    }
+
+
+def keeps_compressed(os_generation: int, compute_unit: str) -> bool:
+    """Whether compressed weights stay compressed in memory.
+
+    From iOS 17 and macOS 14 on the Neural Engine decompresses them as it computes; before that, and for other
+    processors, they are written out when the model is loaded (README of apple/ml-stable-diffusion, Weight Compression).
+    """
+    return os_generation >= 17 and compute_unit == ComputeUnit.CPU_AND_NE
+
+
+def estimate(recipe: Recipe, target: Target, facts: CheckpointFacts) -> MemoryEstimate:
+    """The estimate before anything was built; what the checkpoint does not tell is left out: it is a lower bound then.
+
+    Args:
+        recipe: resolved for the target.
+        target: the device.
+        facts: the checkpoint; weights need not be there.
+    """
+    compute_unit = recipe.compute_unit or target.compute_unit
+    compressed = keeps_compressed(target.os_generation, compute_unit)
+    models = []
+    for part, setting, needs in _parts(recipe, facts):
+        if needs is not None:
+            bits = recipe.bits(setting) if compressed else None
+            width = 32 if recipe.precision_of(setting, facts.family) == "float32" else 16
+            models.append(ModelMemory(part, needs.parameters * (bits or width) // 8, needs.activations))
+    return MemoryEstimate(tuple(models), app_memory(target), bool(recipe.reduce_memory))
+
+
+def _parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, Needs | None]]:
+    """Each part of the bundle, the recipe's name for its settings, and what it needs."""
+    for component in recipe.components:
+        yield component.value, component.value, _needs(component, recipe, facts)
+    if recipe.refiner is not None:
+        refiner = known_facts(recipe.refiner)
+        config = refiner.unet_config if refiner is not None else {}
+        shape = shape_of(recipe, UNET_REFINER, facts)
+        chunked = architecture.told(architecture.unet_needs, config, shape, chunks=recipe.unet.chunks)
+        yield UNET_REFINER, UNET_REFINER, chunked
+    if recipe.controlnets:
+        unet, shape = facts.unet_config, shape_of(recipe, Component.UNET, facts)
+        residuals = architecture.told(architecture.unet_needs, unet, shape, residuals=True, chunks=recipe.unet.chunks)
+        yield _CONTROLLED, _UNET, residuals
+        shape = shape_of(recipe, CONTROLNET, facts)
+        for index, _ in enumerate(recipe.controlnets):
+            # A ControlNet is the first half of the UNet that it was trained for (Zhang et al. 2023).
+            needs = architecture.told(architecture.controlnet_needs, {**unet, "in_channels": 4}, shape)
+            yield f"{CONTROLNET}-{index}", CONTROLNET, needs
+
+
+def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Needs | None:
+    config, shape = facts.config(component.checkpoint_folder), shape_of(recipe, component, facts)
+    match component:
+        case Component.TEXT_ENCODER | Component.TEXT_ENCODER_2:
+            # In SDXL both have a projection in their configuration; only the second one's is part of the model.
+            projection = component is Component.TEXT_ENCODER_2
+            length = recipe.text_sequence_length
+            needs = architecture.told(
+                architecture.text_encoder_needs, config, length, shape.bytes, projection=projection
+            )
+        case Component.UNET:
+            needs = architecture.told(architecture.unet_needs, config, shape, chunks=recipe.unet.chunks)
+        case Component.VAE_DECODER:
+            return architecture.told(architecture.decoder_needs, config, shape)
+        case Component.VAE_ENCODER:
+            return architecture.told(architecture.encoder_needs, config, shape)
+        case _:
+            needs = None
+    counted = facts.parameters(component.checkpoint_folder)
+    if counted is None:
+        return needs
+    return Needs(counted, needs.activations if needs is not None else 0)
+
+
+def shape_of(recipe: Recipe, setting: str, facts: CheckpointFacts) -> Shape:
+    """What a part of the pipeline is built for."""
+    return Shape(
+        recipe.latent.height,
+        recipe.latent.width,
+        recipe.unet.batch,
+        recipe.text_sequence_length,
+        recipe.attention_implementation or AttentionImplementation.ORIGINAL,
+        4 if recipe.precision_of(setting, facts.family) == "float32" else 2,
+    )
