@@ -14,7 +14,8 @@ from sdbuild.bundle.layout import DOCUMENT, RESOURCES
 from sdbuild.bundle.tokenizer import END, PADDING
 from sdbuild.pipeline.errors import PipelineError, RequestError
 from sdbuild.pipeline.models import Backend, Precision, RunnableModel, load_model
-from sdbuild.pipeline.request import Request
+from sdbuild.pipeline.request import DEFAULT_SCHEDULER, Request
+from sdbuild.pipeline.sd3 import TRANSFORMER, TransformerAsUnet, as_unet
 from sdbuild.tensors import TensorSpec
 
 COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
@@ -127,6 +128,11 @@ class OpenBundle:
             PipelineError: says what is missing and what to do.
         """
         list(self.text_encoders())
+        if self.has(TRANSFORMER) and request.scheduler != DEFAULT_SCHEDULER:
+            raise PipelineError(
+                f"scheduler={request.scheduler}: Stable Diffusion 3 is drawn by flow matching, with the checkpoint's "
+                "own scheduler; leave it out"
+            )
         self.unet_files(controlled=bool(request.controlnet_images))
         channels, expected = self.latent_shape[1], int(self.document["vae"]["latent_channels"])
         if channels != expected:
@@ -153,6 +159,8 @@ class OpenBundle:
             PipelineError: the bundle has no such UNet.
         """
         base = "ControlledUnet" if controlled else "Unet"
+        if self.has(TRANSFORMER) and not controlled:
+            return (TRANSFORMER,)
         if names := self._whole_or_chunks(base):
             return names
         if controlled:
@@ -175,6 +183,8 @@ class OpenBundle:
 
     def unet_inputs(self, base: str | None = None) -> dict[str, TensorSpec]:
         """The inputs of the UNet of that name, by default of whichever the bundle has."""
+        if base is None and self.has(TRANSFORMER):
+            return {spec.name: spec for spec in as_unet(self._specs(TRANSFORMER))}
         for name in ("Unet", "ControlledUnet") if base is None else (base,):
             if files := self._whole_or_chunks(name):
                 return {spec.name: spec for file in reversed(files) for spec in self._specs(file)}
@@ -189,13 +199,14 @@ class OpenBundle:
         if name not in self._loaded:
             if not self.has(name):
                 raise PipelineError(f"{self.path} has no {name}; it has {', '.join(self.document['models'])}")
-            self._loaded[name] = load_model(
+            loaded = load_model(
                 self.resources / self.document["models"][name]["file"],
                 self._specs(name),
                 precision=self.precision,
                 backend=self.backend,
                 compute_unit=self.compute_unit or self._default_compute_unit(name),
             )
+            self._loaded[name] = TransformerAsUnet(loaded) if name == TRANSFORMER else loaded
         return self._loaded[name]
 
     @property

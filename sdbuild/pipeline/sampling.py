@@ -51,7 +51,8 @@ def sample(
     timesteps = scheduler.timesteps
     latents = torch.from_numpy(noise)
     if original is None:
-        latents = latents * scheduler.init_noise_sigma
+        # Flow matching starts from noise as it is.
+        latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
     else:
         skipped = (request.steps - int(request.steps * request.strength)) * scheduler.order
         timesteps = timesteps[skipped:]
@@ -64,7 +65,8 @@ def sample(
     for index, timestep in enumerate(timesteps):
         if refiner is not None and index == turn:
             denoiser, condition = refiner()
-        scaled = scheduler.scale_model_input(latents, timestep).numpy()
+        scales = hasattr(scheduler, "scale_model_input")
+        scaled = (scheduler.scale_model_input(latents, timestep) if scales else latents).numpy()
         prediction = denoiser.predict(scaled, float(timestep), condition, request.guidance_scale)
         latents = scheduler.step(torch.from_numpy(prediction), timestep, latents, **drawing).prev_sample
         if on_step:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.tokenizer import END, START
 from sdbuild.pipeline.errors import PipelineError
+from sdbuild.pipeline.sd3 import T5, TRANSFORMER, t5_states, whole_text
 
 if TYPE_CHECKING:
     from sdbuild.pipeline.bundle import OpenBundle
@@ -95,10 +96,17 @@ def encode(
                 cut[text] = f"{name} takes {length} tokens; this end of the text was left out: {lost!r}"
         if reduce_memory:
             bundle.release(name)
+    if bundle.has(TRANSFORMER):
+        width = bundle.unet_inputs()["encoder_hidden_states"].shape[1]
+        joined = {text: _of_sd3(bundle, text, found, width, cut) for text, found in states.items()}
+        if reduce_memory:
+            bundle.release()
+    else:
+        joined = {text: _side_by_side(found) for text, found in states.items()}
     for warning in cut.values():
         if on_warning:
             on_warning(warning)
-    return {text: _side_by_side(found) for text, found in states.items()}
+    return joined
 
 
 def _states(name: str, outputs: Mapping[str, NDArray[Any]]) -> TextStates:
@@ -106,6 +114,19 @@ def _states(name: str, outputs: Mapping[str, NDArray[Any]]) -> TextStates:
     if hidden is None:
         raise PipelineError(f"{name} gives {', '.join(outputs)}, but no hidden_embeds or last_hidden_state")
     return TextStates(hidden, outputs.get("pooled_outputs"))
+
+
+def _of_sd3(bundle: OpenBundle, text: str, states: list[TextStates], width: int, cut: dict[str, str]) -> TextStates:
+    """The states of both CLIP encoders and T5 as Stable Diffusion 3's transformer wants them."""
+    t5 = None
+    if bundle.has(T5):
+        t5, lost = t5_states(bundle.resources, bundle.model(T5), text)
+        if lost:
+            cut[text] = f"{T5} left out this end of the text: {lost!r}"
+    pooled = [state.pooled for state in states if state.pooled is not None]
+    return TextStates(
+        whole_text([state.hidden for state in states], t5, width), np.concatenate(pooled, axis=1) if pooled else None
+    )
 
 
 def _side_by_side(states: list[TextStates]) -> TextStates:

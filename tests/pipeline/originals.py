@@ -23,7 +23,7 @@ def original(kind: str, checkpoint: Path, scheduler: str = "default", **parts: A
     """A pipeline of diffusers in float32 without progress bars, with another scheduler if asked for."""
     import diffusers
 
-    if kind.startswith("StableDiffusion") and "XL" not in kind:
+    if kind.startswith("StableDiffusion") and "XL" not in kind and "3" not in kind:
         parts = {"safety_checker": None, "requires_safety_checker": False, **parts}
     pipeline = getattr(diffusers, kind).from_pretrained(checkpoint, local_files_only=True, **parts)
     pipeline.set_progress_bar_config(disable=True)

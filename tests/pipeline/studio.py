@@ -24,6 +24,10 @@ from sdbuild.store import ActionResult, Store
 
 TARGET = "mac-studio-m2-ultra"
 FLOAT32 = "{text_encoder: float32, unet: float32, vae_decoder: float32, vae_encoder: float32, safety_checker: float32}"
+FLOAT32_SD3 = (
+    "{text_encoder: float32, text_encoder_2: float32, text_encoder_3: float32, transformer: float32, "
+    "vae_decoder: float32}"
+)
 FLOAT32_XL = "{text_encoder: float32, text_encoder_2: float32, unet: float32, vae_decoder: float32}"
 
 RECIPES = {
@@ -59,6 +63,17 @@ RECIPES = {
         model: {version: ../checkpoints/sd2}
         components: [text_encoder, unet, vae_decoder]
         precision: {text_encoder: float32, unet: float32, vae_decoder: float32}
+        """,
+    "sd3": f"""
+        model: {{version: "builtin:tiny-sd3"}}
+        components: [text_encoder, text_encoder_2, text_encoder_3, transformer, vae_decoder]
+        precision: {FLOAT32_SD3}
+        """,
+    "sd3-without-t5": """
+        extends: sd3
+        model: {version: "builtin:tiny-sd35"}
+        components: [text_encoder, text_encoder_2, transformer, vae_decoder]
+        precision: {text_encoder_3: null}
         """,
     "sdxl": f"""
         model: {{version: "builtin:tiny-sdxl"}}

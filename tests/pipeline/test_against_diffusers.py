@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdbuild.pipeline import Pipeline
+from sdbuild.pipeline import Pipeline, PipelineError
 from sdbuild.pipeline.request import SCHEDULERS
 from tests.pipeline.originals import (
     HEIGHT,
@@ -135,3 +135,51 @@ def test_sdxl(studio: Studio, zeros: bool) -> None:
         **SIZE,
     ).images
     assert likeness(pictures, expected) >= ALIKE_DB
+
+
+def sd3_prompt(pipeline: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Diffusers' own prompt states, but with T5's padding masked as the Swift package masks it."""
+    states, _, pooled, _ = pipeline.encode_prompt(text, text, text, max_sequence_length=77)
+    tokens = pipeline.tokenizer_3(text, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    masked = pipeline.text_encoder_3(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    return torch.cat([states[:, :77], masked], dim=1), pooled
+
+
+def test_sd3_with_t5(studio: Studio) -> None:
+    ours = Pipeline.from_bundle(studio.bundle("sd3"), reduce_memory=True)
+    common: dict[str, Any] = {"guidance_scale": 5.0}
+    pictures = ours(PROMPT, negative_prompt=NEGATIVE, steps=4, seed=4, generator="torch", **common)
+    assert ours.bundle.loaded == ()
+    theirs = original("StableDiffusion3Pipeline", studio.checkpoint("tiny-sd3"))
+    with torch.inference_mode():
+        (text, pooled), (negative, negative_pooled) = sd3_prompt(theirs, PROMPT), sd3_prompt(theirs, NEGATIVE)
+        expected = theirs(
+            prompt_embeds=text,
+            pooled_prompt_embeds=pooled,
+            negative_prompt_embeds=negative,
+            negative_pooled_prompt_embeds=negative_pooled,
+            num_inference_steps=4,
+            generator=torch.Generator().manual_seed(4),
+            **SIZE,
+            **common,
+        ).images
+    assert likeness(pictures, expected) >= ALIKE_DB
+
+
+def test_sd35_without_t5(studio: Studio) -> None:
+    ours = Pipeline.from_bundle(studio.bundle("sd3-without-t5"))
+    pictures = ours(PROMPT, negative_prompt=NEGATIVE, steps=4, seed=4, guidance_scale=5.0, generator="torch")
+    missing = {"text_encoder_3": None, "tokenizer_3": None}
+    theirs = original("StableDiffusion3Pipeline", studio.checkpoint("tiny-sd35"), **missing)
+    expected = theirs(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        max_sequence_length=77,
+        generator=torch.Generator().manual_seed(4),
+        **SIZE,
+    ).images
+    assert likeness(pictures, expected) >= ALIKE_DB
+    with pytest.raises(PipelineError, match="drawn by flow matching"):
+        ours(PROMPT, steps=1, scheduler="dpm")
