@@ -107,9 +107,11 @@ def checkpoint_facts(index: Path) -> Json:
     }
 
 
-def extensions(facts: Mapping[str, Any]) -> list[str]:
+def extensions(facts: Mapping[str, Any], *, controlnets: bool) -> list[str]:
     """What an app must feed beyond what the Swift package feeds: keys of the linter's `EXTENSIONS`."""
     found = [facts["task"]] if facts["task"] in ("inpainting", "instruct-pix2pix") else []
+    if controlnets and str(facts["family"]).startswith("sdxl"):
+        found.append("sdxl-controlnet")
     if facts["guidance_embedding"] is not None:
         found.append("guidance-embedding")
     return sorted(found)

@@ -26,6 +26,7 @@ _BASE_NAMES = {
     "transformer": "MultiModalDiffusionTransformer",
     "controlled_unet": "ControlledUnet",
     "unet_refiner": "UnetRefiner",
+    "multilingual_projection": "MultilingualTextEncoderProjection",
     "vae_decoder": "VAEDecoder",
     "vae_encoder": "VAEEncoder",
     "safety_checker": "SafetyChecker",

@@ -65,6 +65,10 @@ def build(
 
         size = {"image_height": _PIXELS * latent_height, "image_width": _PIXELS * latent_width}
         return build_safety_checker(checkpoint, **size, family=family)
+    if component == "multilingual_projection":
+        from sdbuild.models.multilingual import build_multilingual_projection
+
+        return build_multilingual_projection(checkpoint)
     if component == "unet":
         from sdbuild.models.unet import build_unet
 

@@ -56,6 +56,7 @@ def reference(component: str, checkpoint: Path, *, family: str | None = None) ->
         "vae_decoder": _vae_decoder,
         "vae_encoder": _vae_encoder,
         "safety_checker": _safety_checker,
+        "multilingual_projection": _multilingual_projection,
     }
     if component not in wrap:
         raise ModelError(f"Unknown component {component!r}; known are {', '.join(wrap)}.")
@@ -159,6 +160,18 @@ def _controlnet(component: str, checkpoint: Path, family: str | None) -> Origina
             sample, timestep, text.squeeze(2).transpose(1, 2), condition, return_dict=False, **keywords
         )
         return (*skips, middle)
+
+    return Original(model, run)
+
+
+def _multilingual_projection(component: str, checkpoint: Path, family: str | None) -> Original:
+    from sdbuild.models.multilingual import load
+
+    model = load(checkpoint).float()
+
+    def run(embeddings: Tensor) -> tuple[Tensor, ...]:
+        states = model(embeddings)
+        return (states if states.dim() == 4 else states.transpose(1, 2).unsqueeze(2),)
 
     return Original(model, run)
 

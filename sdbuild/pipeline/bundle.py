@@ -115,6 +115,11 @@ class OpenBundle:
         The first is padded as the checkpoint's own tokenizer does, SDXL's second with `!`.
         """
         found = [name for name in ("TextEncoder", "TextEncoder2") if self.has(name)]
+        if not found and self.has("MultilingualTextEncoderProjection"):
+            raise PipelineError(
+                f"{self.path} is multilingual: its texts are embedded by NLContextualEmbedding, which Apple's systems "
+                "alone have; draw there, with the Swift package"
+            )
         if not found:
             raise PipelineError(f"{self.path} has no text encoder; add text_encoder to the recipe's components")
         padding = self.document.get("tokenizer", {}).get("padding_token", END)

@@ -7,6 +7,7 @@ cause a rebuild, and what is here cannot be forgotten by one.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.layout import controlnet_name
@@ -23,6 +24,9 @@ _TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", 
 """Text encoder → the tokenizer that makes its inputs."""
 
 _DENOISERS = ("unet", "transformer", "controlnet")
+PROJECTION, PROJECTION_FILE = "multilingual_projection", "projection.pt"
+"""The multilingual projection, and its file's name in its artifact."""
+
 
 SAMPLES = 3
 """Sets of inputs in a verification: for a denoiser the first, the middle and the last step of the schedule."""
@@ -61,8 +65,10 @@ class TargetPlan:
     Attributes:
         recipe: the recipe with the target's overrides merged.
         target: the device.
+        name: the bundle's: the target's, for further sizes with the picture's size.
         model: where the pipeline comes from.
         controlnets: where each ControlNet comes from, in the recipe's order.
+        projection: the multilingual projection's file; None for bundles without.
         refiner: where SDXL's refiner comes from; None for bundles without.
         verify: whether to compare each model with the original one.
         compiler: the Core ML compiler's build; None where there is none, and then nothing is compiled.
@@ -71,9 +77,11 @@ class TargetPlan:
 
     recipe: Recipe
     target: Target
+    name: str
     model: Source
     controlnets: tuple[Source, ...]
     refiner: Source | None
+    projection: Path | None
     verify: bool
     compiler: str | None
     tokenizer: Source | None = None
@@ -99,9 +107,9 @@ class TargetPlan:
             inputs["tokenizer_3"] = self._source("tokenizer_3", self.model, "tokenizer_3")
         self._add(
             Draft(
-                base=f"bundle:{self.target.name}",
+                base=f"bundle:{self.name}",
                 stage="bundle",
-                component=self.target.name,
+                component=self.name,
                 parameters=self._bundle_parameters(),
                 inputs=inputs | verifications,
             )
@@ -111,6 +119,8 @@ class TargetPlan:
     def _parts(self) -> Iterator[Part]:
         for component in self.recipe.components:
             yield Part(component.value, component.value, component.value, component.checkpoint_folder)
+        if self.projection is not None:
+            yield Part(PROJECTION, PROJECTION, PROJECTION, PROJECTION)
         if self.controlnets:
             yield Part("controlled_unet", "unet", "unet", "unet")
         if self.refiner is not None:
@@ -155,6 +165,9 @@ class TargetPlan:
         return self.controlnets[names.index(part.name)]
 
     def _checkpoint(self, part: Part) -> Draft:
+        if part.name == PROJECTION and self.projection is not None:
+            files = {PROJECTION_FILE: self.projection}
+            return self._add(Draft(f"source:{part.name}", "source", part.name, {"component": part.name}, files=files))
         if part.component == "controlnet":
             return self._source(part.name, self._origin(part), "controlnet")
         if part.name == UNET_REFINER:
@@ -178,6 +191,8 @@ class TargetPlan:
         """The parameters that fix a model's inputs and outputs."""
         recipe = self.recipe
         parameters: dict[str, Any] = {"component": part.component}
+        if part.component == PROJECTION:
+            return parameters
         if part.component in _TEXT_ENCODERS:
             # A text encoder's own files do not say which pipeline it belongs to, and its outputs depend on that.
             return parameters | {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
@@ -206,7 +221,7 @@ class TargetPlan:
         }
         if part.component in _DENOISERS:
             parameters["attention_implementation"] = self._attention()
-        if origin := self._origin(part).hub:
+        if part.name != PROJECTION and (origin := self._origin(part).hub):
             parameters["origin"] = origin
         return self._add(
             Draft(f"convert:{part.name}", "convert", part.name, parameters, {"checkpoint": self._checkpoint(part)})

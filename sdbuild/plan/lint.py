@@ -5,7 +5,7 @@ from pathlib import Path
 from sdbuild.bundle.linter import lint_bundle
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.options import Options
-from sdbuild.plan.planner import load
+from sdbuild.plan.planner import bundles_of, load
 from sdbuild.plan.tables import write_table
 
 
@@ -19,10 +19,11 @@ def lint_bundles(options: Options) -> int:
         PlanError: the target is not one of the recipe's, or a bundle has not been built.
     """
     loaded, targets = load(options)
-    if options.target is not None and options.target not in targets:
-        raise PlanError(f"target={options.target}: not a target of the recipe{nearest(options.target, targets)}")
+    bundles = bundles_of(loaded, targets)
+    if options.target is not None and options.target not in bundles:
+        raise PlanError(f"target={options.target}: not a target of the recipe{nearest(options.target, bundles)}")
     rows, clean = [], []
-    for target in [options.target] if options.target is not None else list(targets):
+    for target in [options.target] if options.target is not None else list(bundles):
         bundle = options.out / loaded.recipe.name / target
         if not bundle.is_dir():
             raise PlanError(f"{bundle}: no bundle here; build it first with recipe={options.recipe} target={target}")

@@ -17,6 +17,7 @@ from sdbuild.plan.tools import core_ml_compiler
 from sdbuild.recipe import (
     LoadedRecipe,
     ModelReference,
+    Recipe,
     Target,
     catalogue_directories,
     find_targets,
@@ -34,7 +35,7 @@ class Plan:
     Attributes:
         options: the command line.
         loaded: the recipe.
-        targets: the targets that were selected, by name.
+        targets: the target of each bundle that was selected, by the bundle's name.
         model: where the pipeline's model comes from.
         graph: the actions that the selected targets need.
         outputs: task of a bundle or of the contact sheet → where its result is put.
@@ -65,6 +66,15 @@ def _target(path: Path, written: int) -> Target:
     return load_target(str(path), [])
 
 
+def bundles_of(loaded: LoadedRecipe, targets: Mapping[str, Target]) -> dict[str, tuple[Target, Recipe]]:
+    """Every bundle of a recipe by name: one a target and size, the first size under the target's own name."""
+    found = {}
+    for name, target in targets.items():
+        for index, recipe in enumerate(resolve_for_target(loaded, target).at_sizes()):
+            found[f"{name}-{recipe.latent.picture}" if index else name] = target, recipe
+    return found
+
+
 def make_plan(options: Options) -> Plan:
     """Plan a build; looks at recipes, targets and the listings of local checkpoints, and nowhere else.
 
@@ -74,13 +84,14 @@ def make_plan(options: Options) -> Plan:
         CheckpointFilesError: a local checkpoint lacks files.
     """
     loaded, targets = load(options)
-    selected = tuple(targets)
+    bundles = bundles_of(loaded, targets)
+    selected = tuple(bundles)
     if options.target is not None:
-        if options.target not in targets:
-            listed = ", ".join(targets)
+        if options.target not in bundles:
+            listed = ", ".join(bundles)
             raise PlanError(
                 f"target={options.target}: the recipe '{loaded.recipe.name}' does not list it"
-                f"{nearest(options.target, targets)}\n  its targets are {listed}"
+                f"{nearest(options.target, bundles)}\n  its targets are {listed}"
             )
         selected = (options.target,)
     model = resolve_source(loaded, loaded.recipe.model, options.source)
@@ -89,11 +100,21 @@ def make_plan(options: Options) -> Plan:
     except CheckpointFilesError:
         # What a checkpoint lacks is told best by the rule that asks for it, with the line of the recipe.
         if model.facts is not None:
-            check_rules(loaded, (targets[name] for name in selected), model.facts)
+            check_rules(loaded, (bundles[name][0] for name in selected), model.facts)
         raise
     place = options.out / loaded.recipe.name
     outputs = {action.name: place / action.component for action in graph.products()}
-    return Plan(options, loaded, {name: targets[name] for name in selected}, model, graph, outputs)
+    return Plan(options, loaded, {name: bundles[name][0] for name in selected}, model, graph, outputs)
+
+
+def _projection(loaded: LoadedRecipe, recipe: Recipe) -> Path | None:
+    """The multilingual projection's file."""
+    if recipe.multilingual_projection is None:
+        return None
+    path = loaded.path_of(recipe.multilingual_projection.version)
+    if not path.is_file():
+        raise PlanError(f"{loaded.path}: the multilingual projection {path} does not exist; correct its version")
+    return path
 
 
 def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Options) -> Graph:
@@ -105,8 +126,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
         return resolve_source(loaded, reference, override)
 
     drafts: dict[str, tuple[Draft, ...]] = {}
-    for name, target in targets.items():
-        recipe = resolve_for_target(loaded, target)
+    for name, (target, recipe) in bundles_of(loaded, targets).items():
         model = source(recipe.model, options.source)
         tokenizer = recipe.tokenizer
         if tokenizer is None and model.is_single_file and not recipe.model.is_single_file:
@@ -115,9 +135,11 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
         plan = TargetPlan(
             recipe=recipe,
             target=target,
+            name=name,
             model=model,
             controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
             refiner=None if recipe.refiner is None else source(recipe.refiner, None),
+            projection=_projection(loaded, recipe),
             tokenizer=source(tokenizer, None) if tokenizer is not None else None,
             verify=options.verify,
             compiler=compiler,

@@ -12,7 +12,7 @@ def check_rules(loaded: LoadedRecipe, targets: Iterable[Target], facts: Checkpoi
         RecipeError: with every broken rule.
     """
     broken: list[Diagnostic] = []
-    for target in targets:
+    for target in {target.name: target for target in targets}.values():
         broken += [found for found in preflight(loaded, target, facts) if found.severity is Severity.ERROR]
     if broken:
         raise RecipeError(broken)

@@ -26,7 +26,7 @@ def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
 
 def check_recipe(root: Mapping, rules: Collection[str], targets: Collection[str] | None) -> Iterator[Diagnostic]:
     """Names that must be known and listed once, and revisions that only a Hub id has."""
-    for field in ("components", "targets", "allow", "controlnets"):
+    for field in ("components", "targets", "allow", "controlnets", "sizes"):
         yield from _repeated(field, root)
     yield from _unknown("allow", root, rules, "rule", "the rules are listed in docs/reference/preflight.md")
     if targets is not None:

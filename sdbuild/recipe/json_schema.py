@@ -38,6 +38,7 @@ def recipe_schema() -> Schema:
             definition.pop("required")
     properties["controlnets"]["items"] = {"allOf": [properties["controlnets"]["items"]], "required": ["version"]}
     properties["tokenizer"]["required"] = ["version"]
+    properties["sizes"]["items"] = {"allOf": [properties["sizes"]["items"]], "required": ["height", "width"]}
     properties["allow"]["items"] = {
         "anyOf": [{"const": rule.name, "description": f"{rule.summary} {rule.reason}"} for rule in RULES.values()]
     }

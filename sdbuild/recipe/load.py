@@ -41,8 +41,12 @@ class LoadedRecipe:
 
     def directory_of(self, reference: ModelReference) -> Path:
         """The absolute path of a local checkpoint, read from the folder of the file that names it."""
-        path = Path(reference.version).expanduser()
-        return (self.folders[reference.version] / path).resolve() if not path.is_absolute() else path
+        return self.path_of(reference.version)
+
+    def path_of(self, version: str) -> Path:
+        """The absolute path of a local file or folder that the recipe names as some `version`."""
+        path = Path(version).expanduser()
+        return (self.folders[version] / path).resolve() if not path.is_absolute() else path
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sdbuild.recipe.diagnostics import Diagnostic, Severity, in_order
 from sdbuild.recipe.facts import CheckpointFacts, known_facts
 from sdbuild.recipe.load import LoadedRecipe, resolve_for_target, tree_for
@@ -23,18 +25,28 @@ def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | Non
         Diagnostics in the order of the recipe's lines. Those of rules that the recipe names in `allow` are `OVERRULED`:
         the build goes on and its bundle says so.
     """
-    recipe = resolve_for_target(loaded, target)
-    target = target.model_copy(update={"compute_unit": recipe.compute_unit})
-    context = Context(recipe, target, facts or known_facts(recipe.model), tree_for(loaded.root, target.name))
+    resolved = resolve_for_target(loaded, target)
+    target = target.model_copy(update={"compute_unit": resolved.compute_unit})
+    root, known = tree_for(loaded.root, target.name), facts or known_facts(resolved.model)
     found = []
+    for index, recipe in enumerate(resolved.at_sizes()):
+        context = Context(recipe, target, known, root)
+        found += list(_broken(context, index))
+    return list(in_order(dict.fromkeys(found)))
+
+
+def _broken(context: Context, index: int) -> Iterator[Diagnostic]:
+    """The rules that a recipe breaks at one of its sizes; what is wrong at every size is the same diagnostic."""
     for rule in RULES.values():
-        severity = Severity.OVERRULED if rule.name in recipe.allow else Severity.ERROR
+        severity = Severity.OVERRULED if rule.name in context.recipe.allow else Severity.ERROR
         for finding in rule.check(context):
-            span, _ = find(context.root, finding.location)
+            location = finding.location
+            if index and location[:1] == ("latent",):
+                location = ("sizes", index - 1, *location[1:])
+            span, _ = find(context.root, location)
             help_ = f"{finding.help}; to build it all the same: `allow: [{rule.name}]`"
             message = f"{finding.message} [{rule.name}]"
-            found.append(Diagnostic(rule.name, message, span, help_, rule.reason, rule.source, severity))
-    return list(in_order(found))
+            yield Diagnostic(rule.name, message, span, help_, rule.reason, rule.source, severity)
 
 
 def overruled(diagnostics: list[Diagnostic]) -> tuple[str, ...]:

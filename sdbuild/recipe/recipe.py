@@ -136,11 +136,30 @@ class ModelReference(Part):
         return self.kind is ModelKind.BUILTIN
 
 
+def _check_local(version: str) -> str:
+    if version.startswith((".", "/", "~")) and version.isprintable():
+        return version
+    raise PydanticCustomError("local_path", "not a path", {"help": "write a path that starts with `.`, `/` or `~`"})
+
+
+class Projection(Part):
+    """A linear layer as a TorchScript file."""
+
+    version: Annotated[str, AfterValidator(_check_local)] = Field(
+        description="The file's path; `.` is the folder of the file that says it.", examples=["../projection.pt"]
+    )
+
+
 class Latent(Part):
     """The size of the latent image; the picture is eight times as high and wide."""
 
     height: int = Field(ge=8, le=512, description="Rows of the latent image; the picture has 8 times as many.")
     width: int = Field(ge=8, le=512, description="Columns of the latent image; the picture has 8 times as many.")
+
+    @property
+    def picture(self) -> str:
+        """The picture's size as names have it: `768x512`, height before width."""
+        return f"{8 * self.height}x{8 * self.width}"
 
 
 class Unet(Part):
@@ -309,6 +328,13 @@ class Recipe(Part):
         "does; the memory estimate counts on it and `bundle.json` says so. Without it, what each target prefers.",
     )
     latent: Latent = Field(description="The size of the latent image.")
+    sizes: tuple[Latent, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Further sizes of the latent image. Each becomes a bundle of its own, called after target and "
+        "picture (`iphone-15-pro-768x512`, height before width), which shares with the first whatever its size does "
+        "not change.",
+    )
     text_sequence_length: int = Field(
         default=77, ge=1, le=512, description="Tokens of the text that the denoiser attends to."
     )
@@ -330,6 +356,11 @@ class Recipe(Part):
         default=None,
         description="For SDXL: the refiner's checkpoint, whose UNet stands beside the base's and draws the last steps.",
     )
+    multilingual_projection: Projection | None = Field(
+        default=None,
+        description="For SD 1 and 2: a linear layer from contextual embeddings of texts in many languages to text "
+        "states, as a TorchScript file; it takes the text encoder's place, with 256 tokens.",
+    )
     minimum_deployment_target: DeploymentTarget = Field(
         default=DeploymentTarget.IOS16, description="The oldest operating system that the models must run on."
     )
@@ -346,6 +377,11 @@ class Recipe(Part):
         default=(), description="Preflight rules that this recipe overrules, by name; the bundle then says so."
     )
     verify: Verification = Field(default=Verification(), description="The least signal that verification accepts.")
+
+    def at_sizes(self) -> tuple[Recipe, ...]:
+        """The recipe for each of its sizes, the first one first."""
+        latents = dict.fromkeys((self.latent, *self.sizes))
+        return tuple(self.model_copy(update={"latent": latent, "sizes": ()}) for latent in latents)
 
     @property
     def deployment_target(self) -> Literal["iOS16", "iOS17", "iOS18"]:

@@ -13,6 +13,9 @@ from sdbuild.recipe.vocabulary import CONTROLNET, UNET_REFINER, Component
 _SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sd3")
 
 
+_MULTILINGUAL_TOKENS = 256
+
+
 def family_of(context: Context) -> str | None:
     """The checkpoint's family; without facts, what the components tell: SDXL's refiner has the second encoder alone."""
     if context.facts is not None:
@@ -165,6 +168,8 @@ def _component_required(context: Context) -> Iterator[Finding]:
     both = [Component.TEXT_ENCODER, Component.TEXT_ENCODER_2]
     encoders = {"sdxl": both, "sd3": both, "sdxl-refiner": both[1:]}.get(family, both[:1])
     denoiser = Component.TRANSFORMER if family == "sd3" else Component.UNET
+    if context.recipe.multilingual_projection is not None and len(encoders) == 1:
+        encoders = []
     required = [*encoders, denoiser, Component.VAE_DECODER]
     for component in required:
         if component not in context.recipe.components:
@@ -222,6 +227,26 @@ def _refiner_without_base(context: Context) -> Iterator[Finding]:
     if known is not None and known.family != "sdxl-refiner":
         message = f"`{recipe.refiner.version}` is no refiner but {known.family}"
         yield Finding(("refiner", "version"), message, "name a refiner's checkpoint")
+
+
+@rule(
+    "multilingual-projection",
+    reason="The Swift package embeds texts as 256 tokens for it, in its pipeline for SD 1 and 2 alone, from iOS 17 on.",
+    source="the Swift sources of apple/ml-stable-diffusion, MultilingualTextEncoder",
+)
+def _multilingual(context: Context) -> Iterator[Finding]:
+    """A multilingual projection is for SD 1.x and SD 2.x, 256 tokens, and iOS 17, macOS 14 or newer."""
+    recipe, place = context.recipe, ("multilingual_projection",)
+    if recipe.multilingual_projection is None:
+        return
+    if family_of(context) not in ("sd1", "sd2", None):
+        yield Finding(place, "a multilingual projection with another family than SD 1 and 2", "remove it")
+    if recipe.text_sequence_length != _MULTILINGUAL_TOKENS:
+        message = f"{recipe.text_sequence_length} tokens with a multilingual projection"
+        yield Finding(("text_sequence_length",), message, f"write `text_sequence_length: {_MULTILINGUAL_TOKENS}`")
+    if context.target.os_generation < 17:
+        message = f"a multilingual projection for `{context.target.name}`"
+        yield Finding(place, message, "use a target with iOS 17 or macOS 14")
 
 
 @rule(
@@ -339,6 +364,7 @@ PIPELINE_RULES: tuple[Rule, ...] = (
     _setting_without_component,
     _controlnet_with_batch_1,
     _refiner_without_base,
+    _multilingual,
     _controlnet_unsupported,
     _safety_checker_unsupported,
     _batch_1_sdxl,

@@ -65,10 +65,10 @@ def run(
             described = document.describe_model(resources, name) | _settings(part, params)
             models[name.rpartition(".")[0]] = described | {"memory": _memory(footprints.get(path.stem), params)}
     facts = document.checkpoint_facts(inputs["index"])
-    facts["extensions"] = document.extensions(facts)
     if "tokenizer_3" in inputs:
         for name in T5_TOKENIZER:
             place(inputs["tokenizer_3"] / name, resources / name)
+    facts["extensions"] = document.extensions(facts, controlnets=bool(params["controlnets"]))
     if "tokenizer" in inputs:
         write_tokenizer(inputs["tokenizer"], resources)
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))

@@ -38,6 +38,7 @@ _TITLES = {
     "text_encoder_2": "Encodes a prompt's tokens as the second half of the text states, and as one pooled state.",
     "text_encoder_3": "Encodes a prompt's tokens as the longer half of Stable Diffusion 3's text states.",
     "transformer": "Predicts the velocity from a noisy latent image to the clean one, steered by text states.",
+    "multilingual_projection": "Turns contextual embeddings of a text in many languages into a denoiser's text states.",
     "unet": "Predicts the noise in a latent image at a time step, steered by text states.",
     "vae_decoder": "Decodes a latent image to a picture.",
     "vae_encoder": "Encodes a picture as the mean and logarithm of the variance of its latent image.",

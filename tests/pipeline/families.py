@@ -34,6 +34,23 @@ RECIPES = {
         "precision: {text_encoder: float32, text_encoder_2: float32, unet: float32, unet_refiner: float32}",
         'refiner: {version: "builtin:tiny-sdxl-refiner"}',
     ),
+    "sdxl-controlled": "\n".join(
+        [
+            "extends: sdxl-turbo",
+            'controlnets: [{version: "builtin:tiny-controlnet-sdxl"}]',
+            "precision: {controlnet: float32}",
+            "allow: [controlnet-unsupported-family]",
+        ]
+    ),
+    "multilingual": "\n".join(
+        [
+            "extends: small-sd",
+            "components: [unet, vae_decoder]",
+            "precision: {text_encoder: null}",
+            "multilingual_projection: {version: ../checkpoints/projection.pt}",
+            "text_sequence_length: 256",
+        ]
+    ),
     # All that iOS 18 and macOS 15 have, with a shorter text.
     "modern": "\n".join(
         [

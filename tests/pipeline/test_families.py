@@ -12,7 +12,7 @@ from sdbuild.bundle.document import read_document
 from sdbuild.bundle.linter import lint, lint_bundle
 from sdbuild.pipeline import Pipeline, PipelineError
 from sdbuild.recipe import RecipeError
-from tests.pipeline.originals import PROMPT, likeness, original
+from tests.pipeline.originals import PROMPT, controlnets, edges, likeness, original
 from tests.pipeline.studio import Studio
 
 SIZE = {"height": 64, "width": 64}
@@ -136,6 +136,56 @@ def test_base_and_refiner_draw_as_in_diffusers(families: Studio) -> None:
     assert likeness([picture], expected) >= 40
     (alone,) = ours(PROMPT, refiner_start=1, generator="torch", seed=3, **options)
     assert likeness([picture], [alone]) < 45
+
+
+def test_a_multilingual_bundle(families: Studio) -> None:
+    (families.root / "checkpoints").mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    torch.jit.script(torch.nn.Linear(512, 64)).save(str(families.root / "checkpoints/projection.pt"))
+    bundle = families.bundle("multilingual", "on")
+    assert lint_bundle(bundle) == lint(bundle / "Resources") == []
+    document = read_document(bundle)
+    assert sorted(document["models"]) == ["MultilingualTextEncoderProjection", "Unet", "VAEDecoder"]
+    figures = document["verification"]["convert-multilingual_projection"]["outputs"]["encoder_hidden_states"]
+    assert figures["structure_db"] > 100
+    assert figures["signal_db"] > 60
+    with pytest.raises(PipelineError, match="NLContextualEmbedding"):
+        Pipeline.from_bundle(bundle)(PROMPT, steps=1)
+
+
+def test_a_controlnet_for_sdxl_draws_as_in_diffusers(families: Studio) -> None:
+    bundle = families.bundle("sdxl-controlled", "on")
+    assert lint_bundle(bundle) == []
+    document = read_document(bundle)
+    assert document["extensions"] == ["sdxl-controlnet"]
+    assert {"ControlledUnet", "controlnet/TinyControlnetSdxl"} <= document["models"].keys()
+    assert {violation.rule for violation in lint(bundle / "Resources")} == {"unknown-file"}
+    picture = edges().resize((64, 64))
+    (ours,) = Pipeline.from_bundle(bundle)(
+        PROMPT,
+        steps=2,
+        generator="torch",
+        seed=5,
+        guidance_scale=4.0,
+        controlnet_images={"TinyControlnetSdxl": picture},
+    )
+    (controlnet,) = controlnets(families.checkpoint("tiny-controlnet-sdxl"))
+    theirs = original(
+        "StableDiffusionXLControlNetPipeline",
+        families.checkpoint("tiny-sdxl-turbo"),
+        controlnet=controlnet,
+        add_watermarker=False,
+    )
+    expected = theirs(
+        PROMPT,
+        negative_prompt="",
+        image=picture,
+        num_inference_steps=2,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
+        **SIZE,
+    ).images
+    assert likeness([ours], expected) >= 40
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,17 @@ def test_what_came_with_ios_18(tmp_path: Path) -> None:
     }
 
 
+def test_a_multilingual_projection_takes_the_text_encoders_place(tmp_path: Path) -> None:
+    rule = "multilingual-projection"
+    fields = {"components": "[unet, vae_decoder]", "multilingual_projection": "{version: ./projection.pt}"}
+    tokens = {"text_sequence_length": "256"}
+    assert broken(tmp_path, facts("sd1"), fields | tokens) == {}
+    assert set(broken(tmp_path, facts("sd1"), fields)) == {rule}
+    assert rule in broken(tmp_path, facts("sdxl"), XL | {"multilingual_projection": "{version: ./p.pt}"} | tokens)
+    old = load_target("iphone-15-pro", TARGETS).model_copy(update={"os_version": "16.2"})
+    assert set(broken(tmp_path, facts("sd1"), fields | tokens, old)) == {rule}
+
+
 def test_the_size_is_that_of_the_weights(tmp_path: Path) -> None:
     assert broken(tmp_path, facts("sd1", parameters=490_000_000)) == {}
     assert "unchunked-unet-too-large" in broken(tmp_path, facts("sd1", parameters=510_000_000))

@@ -80,7 +80,7 @@ def check(bundle: Path) -> None:
 def _lint_models(contents: Contents, sizes: Sizes) -> Iterator[Violation]:
     """Each model, in the contract's order, so that sizes are always compared with the same place."""
     names = [name for name in ROWS[contents.kind] if name in contents.interfaces or name in CHUNKED]
-    names += sorted(name for name in contents.interfaces if name not in ROWS[contents.kind])
+    names += sorted(name for name in {*contents.interfaces, *CHUNKED} if name not in ROWS[contents.kind])
     for name in names:
         row = contents.row(name)
         if row is None:

@@ -20,7 +20,7 @@ def lint_presence(contents: Contents) -> Iterator[Violation]:
         if not any(contents.has(name) for name in alternatives):
             yield Violation("missing-model", "Resources", f"no {' or '.join(alternatives)}")
     controlnets = [name for name in contents.paths if name.startswith(CONTROLNET)]
-    if contents.kind == "sd" and controlnets and not contents.has("ControlledUnet"):
+    if controlnets and contents.row("ControlledUnet") and not contents.has("ControlledUnet"):
         yield Violation("missing-model", "Resources", f"no ControlledUnet, which {', '.join(controlnets)} need")
 
 

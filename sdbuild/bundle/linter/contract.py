@@ -173,9 +173,24 @@ REQUIRED: dict[PipelineKind, tuple[tuple[str, ...], ...]] = {
 EXTENSIONS: dict[str, str] = {
     "inpainting": "the UNet takes a mask and the masked picture's latents after the noisy latents: nine channels",
     "instruct-pix2pix": "the UNet takes the latents of the picture to edit after the noisy latents: eight channels",
+    "sdxl-controlnet": "ControlNets for SDXL, and the UNet that takes their residuals, as the SD pipeline has them",
     "guidance-embedding": "the UNet takes the embedded guidance scale as `timestep_cond`",
 }
 """What `bundle.json` may say that an app must feed beyond what the Swift package feeds."""
+
+_XL_CONDITIONS = (Port("text_embeds", (2, "P")), Port("time_ids", (2, "T")))
+_XL_CONTROLNET = "sdxl-controlnet"
+_XL_CONTROLNET_ROWS = {
+    "ControlledUnet": _denoiser(2, "X", *_XL_CONDITIONS, residuals="inputs"),
+    CONTROLNET: replace(
+        _CONTROLNET_ROW,
+        inputs=(
+            *(port for port in _CONTROLNET_ROW.inputs if port.name != "encoder_hidden_states"),
+            Port("encoder_hidden_states", (2, "X", 1, "L")),
+            *_XL_CONDITIONS,
+        ),
+    ),
+}
 
 _CHANNELS = {"inpainting": 9, "instruct-pix2pix": 8}
 _EXTENDED = ("Unet", "ControlledUnet")
@@ -189,9 +204,12 @@ def row_of(kind: PipelineKind, name: str, extensions: Collection[str] = ()) -> R
         name: the model's path without suffix.
         extensions: what the bundle says that its app feeds besides, keys of `EXTENSIONS`.
     """
-    if kind == "sd" and name.startswith(CONTROLNET) and name.count("/") == 1:
+    is_controlnet = name.startswith(CONTROLNET) and name.count("/") == 1
+    if kind == "sd" and is_controlnet:
         return _CONTROLNET_ROW
     row = ROWS[kind].get(name)
+    if kind == "sdxl" and _XL_CONTROLNET in extensions:
+        row = _XL_CONTROLNET_ROWS.get(CONTROLNET if is_controlnet else name, row)
     return _extended(row, extensions) if row is not None and name in _EXTENDED else row
 
 

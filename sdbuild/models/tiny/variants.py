@@ -97,8 +97,28 @@ def _changed(base: dict[str, Config], changes: Changes) -> dict[str, Config]:
     return folders
 
 
+# Fields of a UNet that its ControlNet, which has no second half, does not have.
+_SECOND_HALF = ("center_input_sample", "dual_cross_attention", "out_channels", "sample_size", "up_block_types")
+
+
+def _controlnet(base: str) -> dict[str, Config]:
+    """A ControlNet for the UNet of a checkpoint."""
+    first_half = {name: value for name, value in BASES[base]["unet"].items() if name not in _SECOND_HALF}
+    return {
+        "": first_half
+        | {
+            "_class_name": "ControlNetModel",
+            "conditioning_embedding_out_channels": [16, 16, 32, 32],
+            "controlnet_conditioning_channel_order": "rgb",
+            "global_pool_conditions": False,
+        }
+    }
+
+
 PIPELINES: dict[str, dict[str, Config]] = {
-    name: _changed(BASES[base], changes) for name, (base, changes) in _VARIANTS.items()
+    **{name: _changed(BASES[base], changes) for name, (base, changes) in _VARIANTS.items()},
+    "tiny-controlnet-sd2": _controlnet("tiny-sd2"),
+    "tiny-controlnet-sdxl": _controlnet("tiny-sdxl"),
 }
 
 
