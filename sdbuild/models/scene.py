@@ -31,7 +31,9 @@ def scene_of(inputs: Mapping[str, Path], arguments: Mapping[str, Any]) -> Scene:
         inputs: the stage's: `checkpoint`, `scheduler`, text encoders and tokenizers by role.
         arguments: the component's interface.
     """
-    config = json.loads((inputs["checkpoint"] / "config.json").read_text(encoding="utf-8"))
+    # A multilingual projection is a TorchScript module, which has none.
+    path = inputs["checkpoint"] / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     facts: dict[str, Any] = {"t5": arguments["component"] == _T5}
     for field, name in (("vocab_size", "vocabulary"), ("scaling_factor",) * 2, ("shift_factor",) * 2):
         if config.get(field) is not None:
