@@ -237,8 +237,10 @@ def _float32_on_neural_engine(context: Context) -> Iterator[Finding]:
     """UNet and ControlNets for the Neural Engine are float16."""
     if context.target.compute_unit is not ComputeUnit.CPU_AND_NE:
         return
-    for part in (Component.UNET.value, UNET_REFINER, CONTROLNET):
-        if context.recipe.precision.get(part) == "float32":
+    recipe = context.recipe
+    built = {Component.UNET.value: True, UNET_REFINER: recipe.refiner is not None, CONTROLNET: bool(recipe.controlnets)}
+    for part in (name for name, there in built.items() if there):
+        if recipe.precision.get(part) == "float32":
             message = f"`{part}` in float32 for the Neural Engine of `{context.target.name}`"
             yield Finding(("precision", part), message, "write `float16`, or `compute_unit: CPU_AND_GPU`")
 

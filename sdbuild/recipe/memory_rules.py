@@ -38,7 +38,8 @@ def _exceeds_app_memory(context: Context) -> Iterator[Finding]:
         f"about {found.needed / _GIGABYTE:.1f} GB with {way}, but an app on `{context.target.name}` may use "
         f"{found.budget / _GIGABYTE:.1f} GB ({_largest(found)})"
     )
-    yield Finding(("quantization", "unet"), message, _help(context.recipe, context.target, context.facts))
+    largest = max(found.models, key=lambda model: model.bytes).part
+    yield Finding(("quantization", largest), message, _help(context.recipe, context.target, context.facts))
 
 
 def _largest(found: MemoryEstimate) -> str:
@@ -74,13 +75,15 @@ def _loading(recipe: Recipe) -> list[Change]:
 
 
 def _bits(recipe: Recipe) -> list[Change]:
-    """Fewer bits for the UNet, and for all text encoders too, the most bits first."""
-    now = recipe.bits(Component.UNET) or 16
+    """Fewer bits for the denoisers, and for all text encoders too, the most bits first."""
+    denoiser = Component.TRANSFORMER if Component.TRANSFORMER in recipe.components else Component.UNET
+    now = recipe.bits(denoiser) or 16
     fewer = [bits for bits in reversed(BITS[recipe.deployment_target]) if 4 <= bits < now]
     encoders = [name.value for name in recipe.components if name.value.startswith("text_encoder")]
     changes = []
-    denoisers = (Component.UNET.value, *([UNET_REFINER] if recipe.refiner is not None else []))
-    for names in (denoisers, (*denoisers, *encoders)):
+    denoisers = [name.value for name in (Component.UNET, Component.TRANSFORMER) if name in recipe.components]
+    denoisers += [UNET_REFINER] if recipe.refiner is not None else []
+    for names in (denoisers, [*denoisers, *encoders]):
         for bits in fewer:
             stated = dict.fromkeys(names, bits)
             quantization = Quantization(**(recipe.quantization.named() | stated))

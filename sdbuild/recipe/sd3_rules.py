@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.recipe.device_rules import megabytes
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
 from sdbuild.recipe.rules import family_of, patch_size
 from sdbuild.recipe.vocabulary import Component
@@ -69,20 +68,6 @@ def _precision_for_sd3_transformer(context: Context) -> Iterator[Finding]:
 
 
 @rule(
-    "transformer-exceeds-app-memory",
-    reason="The system ends an app that uses more than its share of memory, and SD 3's transformer is never split.",
-    source="off-grid-ai/OGAM#613; Apple, com.apple.developer.kernel.increased-memory-limit",
-)
-def _transformer_exceeds_app_memory(context: Context) -> Iterator[Finding]:
-    """The weights of SD 3's transformer leave an app on the target some memory."""
-    size = megabytes(context, Component.TRANSFORMER)
-    usable = context.target.app_memory_gb * 2**30 / 10**6
-    if size is not None and size > usable:
-        message = f"a transformer of {size:.0f} MB, but an app on `{context.target.name}` may use {usable:.0f} MB"
-        yield Finding(("quantization", "transformer"), message, "write fewer bits for it, or build for another target")
-
-
-@rule(
     "sd3-needs-ios-17",
     reason="The Swift package offers its SD 3 pipeline from iOS 17 and macOS 14 on.",
     source="the Swift sources of apple/ml-stable-diffusion, StableDiffusion3Pipeline",
@@ -113,7 +98,6 @@ SD3_RULES: tuple[Rule, ...] = (
     _text_length_sd3,
     _latent_larger_than_positions,
     _precision_for_sd3_transformer,
-    _transformer_exceeds_app_memory,
     _sd3_needs_ios_17,
     _sd3_on_neural_engine,
 )
