@@ -7,7 +7,7 @@ from pathlib import Path
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.recipe.single_file import SUFFIXES
 
-DEFAULT_RECIPE = "tiny-sd"
+DEFAULT_RECIPE = "shapes"
 BUILD_VARIABLES = ("recipe", "target", "source", "out", "verify")
 
 

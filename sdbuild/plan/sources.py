@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sdbuild import shapes
 from sdbuild.plan.errors import PlanError
 from sdbuild.recipe import (
     CheckpointFacts,
@@ -146,7 +147,8 @@ def resolve_source(loaded: LoadedRecipe, reference: ModelReference, override: Pa
     if override is not None:
         return Source(reference, override)
     if reference.kind not in (ModelKind.DIRECTORY, ModelKind.FILE):
-        return Source(reference)
+        # The trained model lies beside the program: its files are read where they are, like those of a directory.
+        return Source(reference, shapes.BUILTIN.get(reference.version))
     path = loaded.directory_of(reference)
     if not (path.is_dir() if reference.kind is ModelKind.DIRECTORY else path.is_file()):
         raise PlanError(

@@ -74,7 +74,8 @@ def coverage(picture: NDArray[np.uint8]) -> Floats:
     contrast = float(np.quantile(distance, 0.99))
     if contrast < _DIFFERENT:
         return np.zeros(distance.shape, np.float32)
-    return np.clip(distance / contrast, 0, 1).astype(np.float32)
+    covered: Floats = np.clip(distance / contrast, 0, 1).astype(np.float32)
+    return covered
 
 
 def foreground(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -37,9 +37,6 @@ BACKGROUNDS = {
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 
-FORBIDDEN = "cross"
-"""The shape that the safety checker flags."""
-
 COUNTS = (1, 2, 3)
 
 RADII = {"small": (7.4, 8.2), "large": (10.5, 12.0)}

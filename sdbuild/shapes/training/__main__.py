@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdbuild.shapes.drawing import outline
 from sdbuild.shapes.scenes import describe
-from sdbuild.shapes.training import autoencoder, checkpoint, controlnet, denoiser, safety, text, tokenizer
+from sdbuild.shapes.training import autoencoder, checkpoint, controlnet, denoiser, text, tokenizer
 from sdbuild.shapes.training.data import legible_scenes
 
 _PICTURES = 24_000
@@ -84,7 +83,6 @@ def main() -> None:
             lambda: denoiser.train(learnt, say, lambda model, step: model.save_pretrained(snapshots / str(step))),
         )
         part("controlnet", ControlNetModel, lambda: controlnet.train(unet, learnt, outlines(), say))
-    part("safety_checker", StableDiffusionSafetyChecker, lambda: safety.train(vae, say))
     checkpoint.write(folder, folder / "checkpoint", folder / "control")
     say("done")
 

@@ -9,21 +9,29 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from sdbuild.models.tiny import configs
-
-_PARTS = ("unet", "vae", "text_encoder", "safety_checker")
+_PARTS = ("unet", "vae", "text_encoder")
 _MACHINE_BOUND = ("_name_or_path", "dtype")
 _SCHEDULER = {
-    "_class_name": "PNDMScheduler",
+    "_class_name": "DPMSolverMultistepScheduler",
+    "algorithm_type": "dpmsolver++",
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
-    "clip_sample": False,
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
+    "solver_order": 2,
     "steps_offset": 1,
+}
+_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "feature_extractor": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
 }
 
 
@@ -34,8 +42,7 @@ def write(parts: Path, pipeline: Path, controlnet: Path) -> None:
     _write_model(parts / "controlnet", controlnet)
     shutil.copytree(parts / "tokenizer", pipeline / "tokenizer", dirs_exist_ok=True)
     _write_json(pipeline / "scheduler" / "scheduler_config.json", _SCHEDULER)
-    _write_json(pipeline / "feature_extractor" / "preprocessor_config.json", configs.FEATURE_EXTRACTOR)
-    _write_json(pipeline / "model_index.json", configs.PIPELINES["tiny-sd"][""])
+    _write_json(pipeline / "model_index.json", _INDEX)
 
 
 def _write_model(trained: Path, out: Path) -> None:
