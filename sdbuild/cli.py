@@ -17,6 +17,7 @@ from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.commands import COMMANDS, command_line_variables
 from sdbuild.plan.doit_commands import DOIT_COMMANDS
+from sdbuild.plan.lock_command import LockCommand
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.picture_commands import PICTURE_COMMANDS
 from sdbuild.plan.planner import make_plan
@@ -88,7 +89,7 @@ class Main(DoitMain):  # type: ignore[misc]
     """doit's program under our name, with our commands."""
 
     BIN_NAME = "sdbuild"
-    DOIT_CMDS = (Help, *DOIT_COMMANDS, *COMMANDS, *PICTURE_COMMANDS)
+    DOIT_CMDS = (Help, *DOIT_COMMANDS, *COMMANDS, LockCommand, *PICTURE_COMMANDS)
 
     def __init__(self) -> None:
         # A user's own pyproject.toml may configure doit for other things: it is not read.

@@ -151,8 +151,8 @@ class Hub:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise HubError(
-                f"{where}: the downloaded file's hash is not the one that the Hub declares. It was removed from the "
-                "cache; run again, and look at proxies and disks if it happens again."
+                f"{where}: the downloaded file's hash is not the one that the Hub or the recipe's lock declares. It "
+                "was removed from the cache; run again, and look at proxies and disks if it happens again."
             )
         return path
 

@@ -16,6 +16,7 @@ from sdbuild.recipe import (
     read_checkpoint_facts,
     read_single_file_facts,
 )
+from sdbuild.recipe.lock import LockedRepository, source_name
 from sdbuild.recipe.single_file import SUFFIXES
 from sdbuild.stages.checkpoint_files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
 
@@ -27,10 +28,12 @@ class Source:
     Attributes:
         reference: what the recipe says.
         path: the local directory or single file that stands for it; None for the Hub and for generated checkpoints.
+        locked: what the recipe's lock pins a Hub repository to; None without a lock.
     """
 
     reference: ModelReference
     path: Path | None = None
+    locked: LockedRepository | None = None
 
     @property
     def kind(self) -> str:
@@ -69,7 +72,9 @@ class Source:
 
     @property
     def revision(self) -> str | None:
-        """The Hub repository's revision; None where the files come from elsewhere."""
+        """The Hub repository's revision, by the lock where there is one; None where the files come from elsewhere."""
+        if self.locked is not None:
+            return self.locked.commit
         return self.reference.revision if self.kind == ModelKind.HUB.value else None
 
     @property
@@ -77,7 +82,7 @@ class Source:
         """Repository and revision, as models' metadata name them; None where the files come from elsewhere."""
         if self.kind != ModelKind.HUB.value:
             return None
-        return f"{self.reference.version}@{self.reference.revision}" if self.revision else self.reference.version
+        return f"{self.reference.version}@{self.revision}" if self.revision else self.reference.version
 
     def parameters(self, component: str, precision: str | None) -> dict[str, Any]:
         """What the `source` stage reads for one component; a local directory's files need no parameters.
@@ -86,7 +91,7 @@ class Source:
             component: a key of `COMPONENT_FOLDERS`.
             precision: what the component's models are built in; None for a component without weights.
         """
-        version, revision = self.reference.version, self.reference.revision
+        version, revision = self.reference.version, self.revision
         match self.kind:
             case "directory" | "file":
                 return {"component": component}
@@ -96,7 +101,8 @@ class Source:
                 parameters = {"version": version, "revision": revision, "component": component}
                 if component == SINGLE_FILE:
                     parameters["file"] = self.reference.file
-                return parameters | ({"precision": precision} if precision is not None else {})
+                parameters |= {"precision": precision} if precision is not None else {}
+                return parameters | ({"files": self._locked_files(parameters)} if self.locked is not None else {})
 
     def files(self, component: str, precision: str | None) -> Mapping[str, Path]:
         """Path in the component's tree → file, for a local checkpoint; empty for all else.
@@ -110,6 +116,18 @@ class Source:
             return {self.path.name: self.path}
         chosen = select_files(component, self._listing, precision=precision or "float32")
         return {path: self.path / name for path, name in chosen.items()}
+
+    def _locked_files(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Path in the component's tree → name, size and hash of the file, as the lock says."""
+        assert self.locked is not None
+        key = source_name(parameters["component"], parameters.get("precision"), parameters.get("file"))
+        if key not in self.locked.sources:
+            raise PlanError(
+                f"the recipe's lock does not pin {key} of {self.locked.version}: the recipe has changed since. "
+                "Run `doit lock recipe=NAME`; it adds what is missing and leaves the rest as it is."
+            )
+        taken = self.locked.sources[key]
+        return {path: {"name": name, **vars(self.locked.files[name])} for path, name in taken.items()}
 
     @cached_property
     def _listing(self) -> tuple[str, ...]:
@@ -142,13 +160,22 @@ def resolve_source(loaded: LoadedRecipe, reference: ModelReference, override: Pa
     """Find a model reference's place; `override` (`source=PATH`) takes the place of whatever it says.
 
     Raises:
-        PlanError: a directory or file that the recipe names does not exist.
+        PlanError: a directory or file that the recipe names does not exist, or its lock does not pin a repository.
     """
     if override is not None:
         return Source(reference, override)
-    if reference.kind not in (ModelKind.DIRECTORY, ModelKind.FILE):
+    if reference.kind is ModelKind.BUILTIN:
         # The trained model lies beside the program: its files are read where they are, like those of a directory.
         return Source(reference, shapes.BUILTIN.get(reference.version))
+    if reference.kind is ModelKind.HUB:
+        locked = loaded.lock.find(reference.version, reference.revision) if loaded.lock is not None else None
+        if loaded.lock is not None and locked is None:
+            revision = f"@{reference.revision}" if reference.revision else ""
+            raise PlanError(
+                f"{loaded.lock.path}: does not pin {reference.version}{revision}, which the recipe names. "
+                f"Run `doit lock recipe={loaded.recipe.name}`; it adds what is missing and leaves the rest as it is."
+            )
+        return Source(reference, locked=locked)
     path = loaded.directory_of(reference)
     if not (path.is_dir() if reference.kind is ModelKind.DIRECTORY else path.is_file()):
         raise PlanError(

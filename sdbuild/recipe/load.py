@@ -11,6 +11,7 @@ from sdbuild.recipe.checks import check_name, check_overrides, check_recipe, che
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.document import read_document
 from sdbuild.recipe.inheritance import merge, read_with_bases
+from sdbuild.recipe.lock import Lock, read_lock
 from sdbuild.recipe.recipe import ModelReference, Recipe
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.target import Target
@@ -32,12 +33,14 @@ class LoadedRecipe:
         path: the recipe's own file.
         root: its tree, `extends` resolved; each node has its file, line and column.
         folders: for each local directory that the recipe names, the folder of the file that names it.
+        lock: what its repositories are pinned to; None where there is no lock.
     """
 
     recipe: Recipe
     path: Path
     root: Mapping
     folders: dict[str, Path]
+    lock: Lock | None = None
 
     def directory_of(self, reference: ModelReference) -> Path:
         """The absolute path of a local checkpoint, read from the folder of the file that names it."""
@@ -81,7 +84,7 @@ def load_recipe(reference: str, directories: Sequence[Path], *, targets: Collect
     folders = _folders(root, mistakes)
     if recipe is None or mistakes:
         raise RecipeError(_without_echoes(mistakes))
-    return LoadedRecipe(recipe, path, root, folders)
+    return LoadedRecipe(recipe, path, root, folders, read_lock(path))
 
 
 def load_target(reference: str, directories: Sequence[Path]) -> Target:

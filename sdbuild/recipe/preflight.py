@@ -30,7 +30,7 @@ def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | Non
     root, known = tree_for(loaded.root, target.name), facts or known_facts(resolved.model)
     found = []
     for index, recipe in enumerate(resolved.at_sizes()):
-        context = Context(recipe, target, known, root)
+        context = Context(recipe, target, known, root, loaded.lock)
         found += list(_broken(context, index))
     return list(in_order(dict.fromkeys(found)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -382,6 +383,14 @@ class Recipe(Part):
         """The recipe for each of its sizes, the first one first."""
         latents = dict.fromkeys((self.latent, *self.sizes))
         return tuple(self.model_copy(update={"latent": latent, "sizes": ()}) for latent in latents)
+
+    def references(self) -> Iterator[tuple[tuple[str | int, ...], ModelReference]]:
+        """Every model that the recipe names, with its place in the recipe."""
+        for name in ("model", "tokenizer", "refiner"):
+            if (reference := getattr(self, name)) is not None:
+                yield (name,), reference
+        for index, reference in enumerate(self.controlnets):
+            yield ("controlnets", index), reference
 
     @property
     def deployment_target(self) -> Literal["iOS16", "iOS17", "iOS18"]:

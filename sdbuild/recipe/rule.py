@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdbuild.recipe.facts import CheckpointFacts
+from sdbuild.recipe.lock import Lock
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping
@@ -24,12 +25,14 @@ class Context:
         target: the device, with the compute unit that the recipe may state for it.
         facts: what is known of the checkpoint; None when nothing is.
         root: the recipe's tree, resolved for the target.
+        lock: what the recipe's repositories are pinned to.
     """
 
     recipe: Recipe
     target: Target
     facts: CheckpointFacts | None
     root: Mapping
+    lock: Lock | None = None
 
 
 @dataclass(frozen=True, slots=True)

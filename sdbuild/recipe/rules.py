@@ -77,20 +77,14 @@ def _not_for_the_swift_package(context: Context) -> Iterator[Finding]:
     source="https://huggingface.co/docs/huggingface_hub/guides/download#from-specific-version",
 )
 def _unpinned_revision(context: Context) -> Iterator[Finding]:
-    """Every Hub id has a revision that is a commit (40 hexadecimal digits)."""
-    references = [(("model",), context.recipe.model)]
-    if context.recipe.refiner is not None:
-        references.append((("refiner",), context.recipe.refiner))
-    references += [(("controlnets", index), model) for index, model in enumerate(context.recipe.controlnets)]  # type: ignore[misc]
-    if context.recipe.tokenizer is not None:
-        references.append((("tokenizer",), context.recipe.tokenizer))
-    for location, model in references:
-        if model.kind is ModelKind.HUB and not model.is_pinned:
+    """Every Hub id has a revision that is a commit (40 hexadecimal digits), or is pinned by the recipe's lock."""
+    for location, model in context.recipe.references():
+        locked = context.lock is not None and context.lock.find(model.version, model.revision) is not None
+        if model.kind is ModelKind.HUB and not model.is_pinned and not locked:
             what = f"the revision `{model.revision}` is not a commit" if model.revision else "no revision"
             place = (*location, "revision" if model.revision else "version")
-            yield Finding(
-                place, f"`{model.version}`: {what}", "write the commit that the Hub shows under Files, History"
-            )
+            help_ = "write the commit that the Hub shows under Files, History, or run `doit lock` for this recipe"
+            yield Finding(place, f"`{model.version}`: {what}", help_)
 
 
 @rule(
@@ -129,10 +123,9 @@ def _single_file_without_prediction_type(context: Context) -> Iterator[Finding]:
 )
 def _single_file_unsupported(context: Context) -> Iterator[Finding]:
     """Only the pipeline itself comes from a single file."""
-    references = [(("controlnets", index), model) for index, model in enumerate(context.recipe.controlnets)]
-    if context.recipe.tokenizer is not None:
-        references.append((("tokenizer",), context.recipe.tokenizer))  # type: ignore[arg-type]
-    for location, model in references:
+    for location, model in context.recipe.references():
+        if location[0] not in ("controlnets", "tokenizer"):
+            continue
         if model.is_single_file:
             yield Finding((*location, "version"), "a single file here", "name a repository or a directory")
 

@@ -2,7 +2,8 @@
 
 Parameters: ``version`` (``owner/name``, a path, or ``builtin:NAME``), ``revision`` (of a Hub repository, or null) and
 ``component``, a key of `sdbuild.stages.checkpoint_files.COMPONENT_FOLDERS`; optionally ``precision``: with `float16`,
-half-precision weights are taken where there are any. The result is rooted at the component's folder.
+half-precision weights are taken where there are any. With ``files`` (path in the result → name, size and sha256), a
+lock has chosen: exactly those are fetched. The result is rooted at the component's folder.
 
 A single-file checkpoint goes through the stage twice: first its file, named by ``file``, with the component
 `SINGLE_FILE`; then, with that artifact as the input ``checkpoint``, each component taken out of it. Parameters of that
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sdbuild.errors import SdbuildError
-from sdbuild.hub import Hub
+from sdbuild.hub import Hub, RemoteFile
 from sdbuild.stages import Stage
 from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
 from sdbuild.stages.files import place
@@ -64,7 +65,7 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
         progress(1.0, f"{params['component']} of a single file")
         return
     version = params["version"]
-    wanted = _Wanted(params["component"], params.get("precision", "float32"), params.get("file"))
+    wanted = _Wanted(params["component"], params.get("precision", "float32"), params.get("file"), params.get("files"))
     if version.startswith(BUILTIN):
         _generate(version.removeprefix(BUILTIN), wanted, out)
     elif version.startswith((".", "/", "~")):
@@ -81,6 +82,7 @@ class _Wanted:
     component: str
     precision: str
     file: str | None = None
+    locked: Mapping[str, Any] | None = None
 
     def select(self, where: str, names: list[str]) -> dict[str, str]:
         try:
@@ -111,6 +113,9 @@ def _take(checkpoint: Path, wanted: _Wanted, out: Path) -> None:
 
 def _download(version: str, revision: str | None, wanted: _Wanted, out: Path, progress: Progress) -> None:
     hub = Hub()
+    if wanted.locked is not None:
+        _download_locked(hub, version, str(revision), wanted.locked, out, progress)
+        return
     repository = hub.repository(version, revision)
     where = f"{version}@{repository.commit[:12]}"
     if repository.offline:
@@ -120,6 +125,36 @@ def _download(version: str, revision: str | None, wanted: _Wanted, out: Path, pr
     paths = hub.download(repository, files.values(), progress)
     for target, source in files.items():
         place(paths[source], out / target)
+
+
+def _download_locked(
+    hub: Hub, version: str, commit: str, locked: Mapping[str, Any], out: Path, progress: Progress
+) -> None:
+    """Fetch exactly the files that a lock names, and say where the Hub has others."""
+    pinned = {file["name"]: RemoteFile(file["name"], file["size"], file["sha256"]) for file in locked.values()}
+    repository = hub.repository(version, commit)
+    there = {file.name: file for file in repository.files}
+    drifted = [drift for file in pinned.values() if (drift := _drift(file, there.get(file.name)))]
+    if drifted and not repository.offline:
+        raise SourceError(
+            f"{version}@{commit[:12]}: the Hub does not have what the recipe's lock says:\n  "
+            + "\n  ".join(drifted)
+            + "\nNothing was taken. To accept what the Hub has now: `doit lock recipe=NAME upgrade=true`."
+        )
+    paths = hub.download(replace(repository, files=tuple(pinned.values())), pinned, progress)
+    for target, file in locked.items():
+        place(paths[file["name"]], out / target)
+
+
+def _drift(pinned: RemoteFile, found: RemoteFile | None) -> str | None:
+    """How the Hub's file differs from the pinned one, by what the Hub declares of it."""
+    if found is None:
+        return f"{pinned.name}: is not there any more"
+    if found.size is not None and found.size != pinned.size:
+        return f"{pinned.name}: {found.size} bytes, {pinned.size} by the lock"
+    if found.sha256 is not None and found.sha256 != pinned.sha256:
+        return f"{pinned.name}: sha256 {found.sha256[:16]}…, {str(pinned.sha256)[:16]}… by the lock"
+    return None
 
 
 def _listing(checkpoint: Path) -> list[str]:

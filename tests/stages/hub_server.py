@@ -8,8 +8,10 @@ import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LATER = "89abcdef0123456789abcdef0123456789abcdef"
 LARGE = (".safetensors", ".bin")
 
 
@@ -17,7 +19,10 @@ class FakeHub:
     """One repository, ``owner/model``.
 
     Attributes:
-        files: name → content.
+        files: name → content, at every commit that has none of its own.
+        commits: commit → name → content.
+        branches: branch or tag → commit.
+        token: what `head` and `get` must be asked with, when set; without it the repository is gated.
         failures: request kind (``info``, ``head`` or ``get``) → the statuses of its first answers.
         refuse: status and headers of every answer to `head` and `get`, when set.
         cut_after: the connection is closed after that many bytes of the next large file.
@@ -28,6 +33,9 @@ class FakeHub:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
+        self.commits: dict[str, dict[str, bytes]] = {}
+        self.branches = {"main": COMMIT}
+        self.token: str | None = None
         self.failures: dict[str, list[int]] = {}
         self.refuse: tuple[int, dict[str, str]] | None = None
         self.cut_after: int | None = None
@@ -54,6 +62,9 @@ class FakeHub:
         prefix = f"GET /owner/model/resolve/{COMMIT}/"
         return {request.removeprefix(prefix) for request in self.requests if request.startswith(prefix)}
 
+    def at(self, commit: str) -> dict[str, bytes]:
+        return self.commits.get(commit, self.files)
+
 
 def sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
@@ -73,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
+        path = unquote(self.path.partition("?")[0])
         self.fake.requests[f"{self.command} {path}"] += 1
         if path.startswith("/api/models/"):
             self._info(path.removeprefix("/api/models/"))
@@ -94,15 +105,16 @@ class _Handler(BaseHTTPRequestHandler):
         repository, _, revision = path.partition("/revision/")
         if repository != "owner/model":
             return self._send(401, {"X-Error-Code": "RepoNotFound"})
-        if revision not in ("", "main", COMMIT):
+        commit = self.fake.branches.get(revision or "main", revision)
+        if commit not in (COMMIT, *self.fake.commits):
             return self._send(404, {"X-Error-Code": "RevisionNotFound"})
         siblings: list[dict[str, Any]] = []
-        for name, content in self.fake.files.items():
+        for name, content in self.fake.at(commit).items():
             item: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": sha1(content)}
             if name.endswith(LARGE):
                 item["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
             siblings.append(item)
-        document = {"id": "owner/model", "modelId": "owner/model", "sha": COMMIT, "siblings": siblings, "tags": []}
+        document = {"id": "owner/model", "modelId": "owner/model", "sha": commit, "siblings": siblings, "tags": []}
         return self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
     def _file(self, repository: str, revision: str, name: str, *, body: bool) -> None:
@@ -110,14 +122,17 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if self.fake.refuse:
             return self._send(*self.fake.refuse)
-        if repository != "owner/model" or revision != COMMIT:
+        if self.fake.token and self.headers.get("Authorization") != f"Bearer {self.fake.token}":
+            return self._send(401, {"X-Error-Code": "GatedRepo"})
+        if repository != "owner/model" or revision not in (COMMIT, *self.fake.commits):
             return self._send(404, {"X-Error-Code": "RevisionNotFound"})
-        if name not in self.fake.files:
-            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-        content = self.fake.files[name]
+        files = self.fake.at(revision)
+        if name not in files:
+            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": revision})
+        content = files[name]
         large = name.endswith(LARGE)
         etag = hashlib.sha256(content).hexdigest() if large else sha1(content)
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": revision, "Accept-Ranges": "bytes"}
         if large:
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
             content = self.fake.lie if self.fake.lie is not None else content

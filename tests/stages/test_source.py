@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from sdbuild.hub import Hub
 from sdbuild.hub_errors import HubError
 from sdbuild.models import tiny
 from sdbuild.stages import source
-from tests.stages.hub_server import COMMIT, FakeHub
+from tests.stages.hub_server import COMMIT, LATER, FakeHub
 
 WEIGHTS = bytes(range(256)) * 4000
 FILES = {
@@ -106,7 +107,7 @@ FAILURES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("down", {"failures": {"info": [500] * 9}}, {}, "the Hub has a problem .HTTP 500."),
     ("down-later", {"refuse": (503, {})}, {}, "HTTP 503.*what was transferred is kept"),
     ("removed", {"refuse": (404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})}, {}, "not in the repos"),
-    ("hash", {"lie": bytes(len(WEIGHTS))}, {}, "hash is not the one that the Hub declares"),
+    ("hash", {"lie": bytes(len(WEIGHTS))}, {}, "hash is not the one that the Hub"),
     ("size", {"lie": b"short"}, {}, "transfer failed|hash is not"),
 ]
 
@@ -119,6 +120,61 @@ def test_failures_say_what_to_do(
         setattr(server, name, value)
     with pytest.raises((HubError, source.SourceError), match=f"(?s){message}"):
         fetch(tmp_path, **asked)
+
+
+def test_a_gated_repository_is_read_with_the_users_token(
+    server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.token = "hf_mine"
+    with pytest.raises(
+        HubError, match=r"gated \(HTTP 401\). Accept its conditions at https://huggingface.co/owner/model"
+    ):
+        fetch(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    with pytest.raises(HubError, match="gated"):
+        fetch(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    assert listing(fetch(tmp_path))
+
+
+def test_branches_tags_and_commits(server: FakeHub, tmp_path: Path) -> None:
+    later = FILES | {"unet/config.json": b'{"in_channels": 9}'}
+    server.commits[LATER] = later
+    server.branches |= {"v2": LATER, "fp16/test": LATER}
+    for revision, content in ((None, 4), ("main", 4), (COMMIT, 4), ("v2", 9), ("fp16/test", 9), (LATER, 9)):
+        config = fetch(tmp_path, revision=revision) / "config.json"
+        assert config.read_bytes() == b'{"in_channels": %d}' % content
+
+
+def test_sharded_weights_of_a_variant(server: FakeHub, tmp_path: Path) -> None:
+    index = json.dumps({"weight_map": {}}).encode()
+    stem = "unet/diffusion_pytorch_model"
+    server.files = {
+        "unet/config.json": b"{}",
+        f"{stem}.fp16.safetensors.index.json": index,
+        f"{stem}.fp16-00001-of-00002.safetensors": b"first",
+        f"{stem}.fp16-00002-of-00002.safetensors": b"second",
+        f"{stem}.safetensors.index.json": index,
+        f"{stem}-00001-of-00002.safetensors": WEIGHTS,
+        f"{stem}-00002-of-00002.safetensors": WEIGHTS,
+    }
+    out = tmp_path / "half"
+    out.mkdir()
+    parameters = {"version": "owner/model", "revision": COMMIT, "component": "unet", "precision": "float16"}
+    source.run({}, parameters, out, ignore)
+    assert [name for name in listing(out) if "fp16" in name] == [name for name in listing(out) if name != "config.json"]
+    assert len(listing(out)) == 4
+    assert sum("fp16" in name for name in listing(fetch(tmp_path))) == 0
+
+
+def test_a_single_file_of_a_repository(server: FakeHub, tmp_path: Path) -> None:
+    out = tmp_path / "file"
+    out.mkdir()
+    parameters = {"version": "owner/model", "revision": COMMIT, "component": "checkpoint"}
+    source.run({}, parameters | {"file": "sd-whole.safetensors"}, out, ignore)
+    assert listing(out) == ["README.md", "sd-whole.safetensors"]
+    with pytest.raises(source.SourceError, match=r"there is no other.ckpt; there are sd-whole.safetensors"):
+        source.run({}, parameters | {"file": "other.ckpt"}, out, ignore)
 
 
 def test_progress_is_told_while_a_file_arrives(
