@@ -268,6 +268,13 @@ def read_safetensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str,
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The words that a safetensors file holds beside its tensors; the file has been read as one before."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    return dict(header.get("__metadata__") or {})
+
+
 def read_pickle(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, StoredTensor]:
     """The same of a file that `torch.save` wrote; only tensors are unpickled, no code is run."""
     import torch

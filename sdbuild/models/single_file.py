@@ -108,29 +108,46 @@ def _translation(name: str, folder: Folder) -> Callable[[str, StoredTensor], Ite
 
 def _unet(key: str, tensor: StoredTensor, config: Config) -> Iterator[Part]:
     stem, _, kind = key.rpartition(".")
-    if stem in _UNET_ENDS:
-        yield f"{_UNET_ENDS[stem]}.{kind}", tensor
-        return
-    match = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d)\.(.+)|(middle_block)\.([012])\.(.+)", stem)
+    module = diffusers_module(stem, config["layers_per_block"])
+    if module is not None:
+        yield f"{module}.{kind}", tensor
+
+
+def diffusers_module(name: str, layers: int, separator: str = ".") -> str | None:
+    """A module of the UNet by its name in diffusers' layout; None for a name that the original code has not.
+
+    Args:
+        name: the original code's name, such as `input_blocks.4.1.transformer_blocks.0.attn1.to_q`.
+        layers: residual blocks at each level.
+        separator: what stands between the parts of `name` and of the result; some LoRAs write `_`.
+    """
+
+    def joined(names: str) -> str:
+        return names.replace(".", separator)
+
+    ends = {joined(old): joined(new) for old, new in _UNET_ENDS.items()}
+    residual = {joined(old): new for old, new in _RESIDUAL.items()}
+    if name in ends:
+        return ends[name]
+    dot = re.escape(separator)
+    match = re.fullmatch(rf"(?:(input|output)_blocks{dot}(\d+){dot}(\d)|middle_block{dot}([012])){dot}(.+)", name)
     if match is None:
-        return
-    if match[5]:
-        place, number = int(match[6]), match[7]
-        target = "mid_block.attentions.0" if place == 1 else f"mid_block.resnets.{place // 2}"
-        inner: str | None = number if place == 1 else _RESIDUAL.get(number)
+        return None
+    inner: str | None = match[5]
+    if match[4]:
+        attends, block = match[4] == "1", f"mid_block.resnets.{int(match[4]) // 2}"
+        if attends:
+            block = "mid_block.attentions.0"
     else:
-        down, place, rest = match[1] == "input_blocks", int(match[3]), match[4]
+        down = match[1] == "input"
         # The very first input block is the convolution in front of all levels.
-        level, layer = divmod(int(match[2]) - down, config["layers_per_block"] + 1)
-        block = f"{'down' if down else 'up'}_blocks.{level}"
-        if rest in ("op", "conv"):
-            target, inner = f"{block}.{'downsamplers' if down else 'upsamplers'}.0", "conv"
-        elif place == 0:
-            target, inner = f"{block}.resnets.{layer}", _RESIDUAL.get(rest)
-        else:
-            target, inner = f"{block}.attentions.{layer}", rest
-    if inner is not None:
-        yield f"{target}.{inner}.{kind}", tensor
+        level, layer = divmod(int(match[2]) - down, layers + 1)
+        block, attends = f"{'down' if down else 'up'}_blocks.{level}", match[3] != "0"
+        if inner in ("op", "conv"):
+            return joined(f"{block}.{'downsamplers' if down else 'upsamplers'}.0.conv")
+        block += f".attentions.{layer}" if attends else f".resnets.{layer}"
+    inner = inner if attends else residual.get(match[5])
+    return f"{joined(block)}{separator}{inner}" if inner is not None else None
 
 
 def _vae(key: str, tensor: StoredTensor, config: Config) -> Iterator[Part]:

@@ -1,0 +1,77 @@
+"""The fuse stage: a component's weights with LoRAs added, as if the checkpoint had been trained that way.
+
+Inputs: ``checkpoint``, the component's folder, and ``lora-N`` for each LoRA, a folder with its file. Parameters:
+``component`` (`unet`, `text_encoder` or `text_encoder_2`), and ``weights``: role → what the LoRA is multiplied with, as
+a decimal. The result has the files of ``checkpoint``; weights that no LoRA changes keep their bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.errors import SdbuildError
+from sdbuild.stages import Stage
+from sdbuild.stages.checkpoint_files import is_card
+from sdbuild.stages.files import place, place_tree
+
+STAGE = Stage(
+    name="fuse",
+    version=1,
+    modules=(
+        "sdbuild.models.checkpoint",
+        "sdbuild.models.errors",
+        "sdbuild.models.lora",
+        "sdbuild.models.single_file",
+        "sdbuild.models.write",
+        "sdbuild.recipe.single_file",
+        "sdbuild.stages.checkpoint_files",
+        "sdbuild.stages.files",
+    ),
+)
+
+_WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors"}
+_OTHER_WEIGHTS = "model.safetensors"
+
+
+class FuseError(SdbuildError):
+    """A LoRA's artifact holds no file that can be read."""
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Fill `out` with the component's files.
+
+    Raises:
+        ModelError: a LoRA is damaged, of an unknown kind, or was trained for another family.
+    """
+    from sdbuild.models.checkpoint import Checkpoint
+    from sdbuild.models.lora import FusedTensor, Lora, fuse
+    from sdbuild.models.write import write_safetensors
+
+    component, source = params["component"], inputs["checkpoint"]
+    loras = []
+    for role, weight in params["weights"].items():
+        path = _file(role, inputs[role])
+        loras.append(Lora(path, float(weight), path.name))
+    tensors = fuse(component, Checkpoint.open(source), loras)
+    changed = sum(isinstance(tensor, FusedTensor) for tensor in tensors.values())
+    if not changed:
+        # The same bytes, so that what follows is shared with builds without the LoRA.
+        place_tree(source, out)
+        progress(1.0, f"no LoRA changes the {component}")
+        return
+    for path in source.iterdir():
+        if path.name == "config.json" or is_card(path.name):
+            place(path, out / path.name)
+    write_safetensors(out / _WEIGHTS.get(component, _OTHER_WEIGHTS), tensors, progress)
+    progress(1.0, f"{changed} of {len(tensors)} tensors changed")
+
+
+def _file(role: str, folder: Path) -> Path:
+    found = [path for path in folder.iterdir() if not is_card(path.name)]
+    if len(found) != 1:
+        raise FuseError(f"{role}: its artifact holds {len(found)} files; there must be one")
+    return found[0]
