@@ -80,16 +80,20 @@ def tokenizer_facts(resources: Path, padding: str) -> Json:
     }
 
 
-def checkpoint_facts(index: Path) -> Json:
+def checkpoint_facts(index: Path, other_vae: Path | None = None) -> Json:
     """What an app must know of the checkpoint and cannot see in the models.
 
     Args:
         index: the checkpoint's JSON files: `model_index.json`, each component's `config.json`, the scheduler's.
+        other_vae: the folder of the VAE that is used instead of the checkpoint's own.
     """
     from sdbuild.recipe import read_checkpoint_facts
 
     facts = read_checkpoint_facts(index)
-    vae, scheduler = facts.config("vae"), _scheduler(index)
+    vae, scheduler = dict(facts.config("vae")), _scheduler(index)
+    if other_vae is not None:
+        # What it leaves out is as in the checkpoint's own: both have the same latent space.
+        vae |= json.loads((other_vae / "config.json").read_bytes())
     xl = (facts.family or "").startswith("sdxl")
     return {
         "family": facts.family,

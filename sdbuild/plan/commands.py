@@ -114,7 +114,7 @@ class CheckCommand(OwnCommand):
     def _check_recipe(self, reference: str, source: Path | None) -> None:
         options = parse_options({"recipe": reference}, self.variables, "check")
         loaded, targets = load(options)
-        facts = local_facts(source, loaded.recipe.model) if source is not None else None
+        facts = local_facts(source, loaded.recipe.model.prediction_type) if source is not None else None
         check_rules(loaded, targets.values(), facts)
 
 

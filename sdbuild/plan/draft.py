@@ -33,6 +33,8 @@ SAMPLES = 3
 
 SEED = 0
 
+# What LoRAs are trained on.
+_ADAPTED = ("unet", "text_encoder", "text_encoder_2")
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
@@ -73,6 +75,8 @@ class TargetPlan:
         verify: whether to compare each model with the original one.
         compiler: the Core ML compiler's build; None where there is none, and then nothing is compiled.
         tokenizer: where the tokenizers come from; None for the pipeline's own.
+        vae: where the VAE comes from; None for the pipeline's own.
+        loras: where each LoRA comes from, and its weight.
     """
 
     recipe: Recipe
@@ -85,6 +89,8 @@ class TargetPlan:
     verify: bool
     compiler: str | None
     tokenizer: Source | None = None
+    vae: Source | None = None
+    loras: tuple[tuple[Source, float], ...] = ()
     _drafts: dict[str, Draft] = field(default_factory=dict)
 
     def drafts(self) -> tuple[Draft, ...]:
@@ -105,6 +111,9 @@ class TargetPlan:
             inputs["tokenizer"] = self._source(tokenizer, self.model, tokenizer)
         if "text_encoder_3" in self.recipe.components:
             inputs["tokenizer_3"] = self._source("tokenizer_3", self.model, "tokenizer_3")
+        if self.vae is not None:
+            # Its configuration overrules what the index says of the checkpoint's own.
+            inputs["vae"] = self._files("vae")
         self._add(
             Draft(
                 base=f"bundle:{self.name}",
@@ -141,7 +150,7 @@ class TargetPlan:
                 whole = self._source(
                     SINGLE_FILE if source is self.model else f"{SINGLE_FILE}-{name}", source, SINGLE_FILE
                 )
-                parameters = {"component": component, "prediction_type": source.reference.prediction_type}
+                parameters = {"component": component, "prediction_type": source.prediction_type}
                 return self._add(Draft(base, "source", name, parameters, {"checkpoint": whole}))
             precision = self._source_precision(name)
             parameters, files = source.parameters(component, precision), source.files(component, precision)
@@ -159,6 +168,8 @@ class TargetPlan:
         """The checkpoint that a part is made from."""
         if part.name == UNET_REFINER and self.refiner is not None:
             return self.refiner
+        if part.source == "vae" and self.vae is not None:
+            return self.vae
         if part.component != "controlnet":
             return self.model
         names = [f"controlnet-{controlnet_name(source.label)}" for source in self.controlnets]
@@ -172,7 +183,18 @@ class TargetPlan:
             return self._source(part.name, self._origin(part), "controlnet")
         if part.name == UNET_REFINER:
             return self._source(part.name, self._origin(part), "unet")
-        return self._source(part.source, self.model, part.source)
+        return self._files(part.source)
+
+    def _files(self, name: str) -> Draft:
+        """The files that a component of the pipeline is made from, with every LoRA in them."""
+        own = self._source(name, self.vae if name == "vae" and self.vae is not None else self.model, name)
+        if name not in _ADAPTED or not self.loras:
+            return own
+        inputs, weights = {"checkpoint": own}, {}
+        for number, (source, weight) in enumerate(self.loras, start=1):
+            role = f"lora-{number}"
+            inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), str(_exact(weight))
+        return self._add(Draft(f"fuse:{name}", "fuse", name, {"component": name, "weights": weights}, inputs))
 
     @cached_property
     def _family(self) -> str | None:
@@ -281,7 +303,7 @@ class TargetPlan:
         for encoder, tokenizer in _TEXT_ENCODERS.items():
             if encoder in self.recipe.components and (encoder != "text_encoder" or part.name != UNET_REFINER):
                 names += [encoder, tokenizer]
-        return {name: self._source(name, self.model, name) for name in names}
+        return {name: self._files(name) for name in names}
 
     def _compile(self, part: Part, package: Draft) -> Draft:
         assert self.compiler is not None
@@ -324,6 +346,8 @@ class TargetPlan:
                 {"name": controlnet_name(source.label), **_described(source)} for source in self.controlnets
             ],
             "refiner": None if self.refiner is None else _described(self.refiner),
+            "vae_checkpoint": None if self.vae is None else _described(self.vae),
+            "loras": [_described(source) | {"weight": str(_exact(weight))} for source, weight in self.loras],
             "deployment_target": recipe.deployment_target,
             "target": {
                 "name": target.name,

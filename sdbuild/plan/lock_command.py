@@ -11,7 +11,7 @@ from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import load, make_graph
 from sdbuild.plan.tables import shown_bytes, write_table
-from sdbuild.recipe import LoadedRecipe, ModelKind, ModelReference
+from sdbuild.recipe import LoadedRecipe, ModelKind, Reference
 from sdbuild.recipe.lock import Lock, LockedFile, LockedRepository, lock_path, source_name, write_lock
 from sdbuild.stages.checkpoint_files import CheckpointFilesError, select_files, select_single_file
 
@@ -78,7 +78,7 @@ class _Pinned:
 
 
 def _wanted(loaded: LoadedRecipe, graph: Any) -> list[_Wanted]:
-    named: dict[tuple[str, str | None], ModelReference] = {
+    named: dict[tuple[str, str | None], Reference] = {
         (reference.version, reference.revision): reference
         for _, reference in loaded.recipe.references()
         if reference.kind is ModelKind.HUB

@@ -18,6 +18,7 @@ from sdbuild.recipe import (
     LoadedRecipe,
     ModelReference,
     Recipe,
+    Reference,
     Target,
     catalogue_directories,
     find_targets,
@@ -122,7 +123,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
     compiler = core_ml_compiler()
 
     @cache  # one listing of a directory serves all targets
-    def source(reference: ModelReference, override: Path | None) -> Source:
+    def source(reference: Reference, override: Path | None) -> Source:
         return resolve_source(loaded, reference, override)
 
     drafts: dict[str, tuple[Draft, ...]] = {}
@@ -140,6 +141,8 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
             controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
             refiner=None if recipe.refiner is None else source(recipe.refiner, None),
             projection=_projection(loaded, recipe),
+            vae=source(recipe.vae, None) if recipe.vae is not None else None,
+            loras=tuple((source(lora.resolved, None), lora.weight) for lora in recipe.loras),
             tokenizer=source(tokenizer, None) if tokenizer is not None else None,
             verify=options.verify,
             compiler=compiler,

@@ -13,11 +13,12 @@ from sdbuild.recipe import (
     LoadedRecipe,
     ModelKind,
     ModelReference,
+    Reference,
     read_checkpoint_facts,
     read_single_file_facts,
 )
 from sdbuild.recipe.lock import LockedRepository, source_name
-from sdbuild.recipe.single_file import SUFFIXES
+from sdbuild.recipe.single_file import SUFFIXES, PredictionType
 from sdbuild.stages.checkpoint_files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
 
 
@@ -31,7 +32,7 @@ class Source:
         locked: what the recipe's lock pins a Hub repository to; None without a lock.
     """
 
-    reference: ModelReference
+    reference: Reference
     path: Path | None = None
     locked: LockedRepository | None = None
 
@@ -46,6 +47,11 @@ class Source:
     def is_single_file(self) -> bool:
         """Whether the components have to be taken out of one file."""
         return self.reference.is_single_file if self.path is None else _is_single_file(self.path)
+
+    @property
+    def prediction_type(self) -> PredictionType | None:
+        """What the recipe says that a single file's UNet predicts."""
+        return self.reference.prediction_type if isinstance(self.reference, ModelReference) else None
 
     @property
     def file(self) -> str | None:
@@ -68,7 +74,7 @@ class Source:
         Raises:
             RecipeError: it cannot be read, or is none.
         """
-        return None if self.path is None else local_facts(self.path, self.reference)
+        return None if self.path is None else local_facts(self.path, self.prediction_type)
 
     @property
     def revision(self) -> str | None:
@@ -139,8 +145,8 @@ class Source:
         return tuple(sorted(names))
 
 
-def local_facts(path: Path, reference: ModelReference | None = None) -> CheckpointFacts | None:
-    """What is known of a local checkpoint, a directory or a single file; `reference` says what a recipe tells of it.
+def local_facts(path: Path, prediction_type: PredictionType | None = None) -> CheckpointFacts | None:
+    """What is known of a local checkpoint, a directory or a single file, of which the recipe may say what it predicts.
 
     Raises:
         RecipeError: it cannot be read, or is none.
@@ -149,14 +155,14 @@ def local_facts(path: Path, reference: ModelReference | None = None) -> Checkpoi
         return read_checkpoint_facts(path)
     if path.suffix != ".safetensors":
         return None
-    return read_single_file_facts(path, reference.prediction_type if reference is not None else None)
+    return read_single_file_facts(path, prediction_type)
 
 
 def _is_single_file(path: Path) -> bool:
     return path.suffix in SUFFIXES and path.is_file()
 
 
-def resolve_source(loaded: LoadedRecipe, reference: ModelReference, override: Path | None = None) -> Source:
+def resolve_source(loaded: LoadedRecipe, reference: Reference, override: Path | None = None) -> Source:
     """Find a model reference's place; `override` (`source=PATH`) takes the place of whatever it says.
 
     Raises:

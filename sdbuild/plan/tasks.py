@@ -12,6 +12,7 @@ from sdbuild.plan.session import Session, doc_of
 
 _GROUPS = {
     "source": "fetch or read the files of each component",
+    "fuse": "add LoRAs to the weights",
     "convert": "convert each component",
     "quantize": "palettize weights",
     "chunk": "split UNets in two",

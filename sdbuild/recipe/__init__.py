@@ -28,6 +28,7 @@ from sdbuild.recipe.recipe import (
     ModelReference,
     Quantization,
     Recipe,
+    Reference,
     Unet,
 )
 from sdbuild.recipe.registry import RULES
@@ -55,6 +56,7 @@ __all__ = [
     "Quantization",
     "Recipe",
     "RecipeError",
+    "Reference",
     "Rule",
     "Severity",
     "Span",

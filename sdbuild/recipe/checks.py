@@ -13,7 +13,7 @@ from sdbuild.recipe.single_file import SUFFIXES
 from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 
 # What an override cannot change: these say which recipe it is, not how it is built for one target.
-NOT_OVERRIDABLE = ("name", "description", "extends", "model", "tokenizer", "targets", "overrides")
+NOT_OVERRIDABLE = ("name", "description", "extends", "model", "tokenizer", "vae", "loras", "targets", "overrides")
 
 
 def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
@@ -26,13 +26,13 @@ def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
 
 def check_recipe(root: Mapping, rules: Collection[str], targets: Collection[str] | None) -> Iterator[Diagnostic]:
     """Names that must be known and listed once, and revisions that only a Hub id has."""
-    for field in ("components", "targets", "allow", "controlnets", "sizes"):
+    for field in ("components", "targets", "allow", "controlnets", "sizes", "loras"):
         yield from _repeated(field, root)
     yield from _unknown("allow", root, rules, "rule", "the rules are listed in docs/reference/preflight.md")
     if targets is not None:
         yield from _unknown("targets", root, targets, "target", f"the targets are: {', '.join(sorted(targets))}")
-    references = [_value(root, key) for key in ("model", "tokenizer", "refiner")]
-    for model in [*references, *_items(root, "controlnets")]:
+    references = [_value(root, key) for key in ("model", "tokenizer", "vae", "refiner")]
+    for model in [*references, *_items(root, "controlnets"), *_items(root, "loras")]:
         if isinstance(model, Mapping):
             yield from _needless(model)
 

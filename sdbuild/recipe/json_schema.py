@@ -37,8 +37,9 @@ def recipe_schema() -> Schema:
         if (definition := definition_of(schema, properties[key])) is not None:
             definition.pop("required")
     properties["controlnets"]["items"] = {"allOf": [properties["controlnets"]["items"]], "required": ["version"]}
-    properties["tokenizer"]["required"] = ["version"]
     properties["sizes"]["items"] = {"allOf": [properties["sizes"]["items"]], "required": ["height", "width"]}
+    for key in ("tokenizer", "vae"):
+        properties[key]["required"] = ["version"]
     properties["allow"]["items"] = {
         "anyOf": [{"const": rule.name, "description": f"{rule.summary} {rule.reason}"} for rule in RULES.values()]
     }

@@ -12,7 +12,7 @@ from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.document import read_document
 from sdbuild.recipe.inheritance import merge, read_with_bases
 from sdbuild.recipe.lock import Lock, read_lock
-from sdbuild.recipe.recipe import ModelReference, Recipe
+from sdbuild.recipe.recipe import Recipe, Reference
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping, Node, Scalar
@@ -42,7 +42,7 @@ class LoadedRecipe:
     folders: dict[str, Path]
     lock: Lock | None = None
 
-    def directory_of(self, reference: ModelReference) -> Path:
+    def directory_of(self, reference: Reference) -> Path:
         """The absolute path of a local checkpoint, read from the folder of the file that names it."""
         return self.path_of(reference.version)
 

@@ -29,6 +29,8 @@ from sdbuild.recipe.vocabulary import (
 _HUB_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _BUILTIN_PATTERN = re.compile(r"builtin:[a-z0-9]+([._-][a-z0-9]+)*")
 _REVISION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""What diffusers calls a LoRA's file."""
 COMMIT_PATTERN = re.compile(r"[0-9a-f]{40}")
 
 
@@ -87,8 +89,8 @@ def _check_revision(revision: str) -> str:
     )
 
 
-class ModelReference(Part):
-    """A checkpoint in diffusers layout, or in a single file."""
+class Reference(Part):
+    """Files that a recipe names: on the Hub, on this machine, or made by sdbuild itself."""
 
     version: Annotated[str, AfterValidator(_check_version)] = Field(
         description="Where the checkpoint is: a Hub id `organisation/name`; a directory in diffusers layout or a "
@@ -102,17 +104,11 @@ class ModelReference(Part):
         "`unpinned-revision`, because it can mean other files tomorrow.",
         examples=["451f4fe16113bff5a5d2269ed5ad43b0592e9a14"],
     )
-
     file: Annotated[str, AfterValidator(_check_file)] | None = Field(
         default=None,
         description="For a Hub id: the single-file checkpoint in the repository to take, `.safetensors` or `.ckpt`. "
         "Without it, the repository is in diffusers layout.",
         examples=["v1-5-pruned-emaonly.safetensors"],
-    )
-    prediction_type: PredictionType | None = Field(
-        default=None,
-        description="For a single file: what its UNet predicts, `epsilon` or `v_prediction`. Without it, `epsilon`, or "
-        "what a marker in the file says; SD 2.x must say it, because nothing in its files does.",
     )
 
     @property
@@ -149,6 +145,54 @@ class Projection(Part):
     version: Annotated[str, AfterValidator(_check_local)] = Field(
         description="The file's path; `.` is the folder of the file that says it.", examples=["../projection.pt"]
     )
+
+
+class ModelReference(Reference):
+    """A checkpoint in diffusers layout, or in a single file."""
+
+    prediction_type: PredictionType | None = Field(
+        default=None,
+        description="For a single file: what its UNet predicts, `epsilon` or `v_prediction`. Without it, `epsilon`, or "
+        "what a marker in the file says; SD 2.x must say it, because nothing in its files does.",
+    )
+
+
+def _check_lora_version(version: str) -> str:
+    if version.startswith("builtin:") or (version.startswith((".", "/", "~")) and not version.endswith(SUFFIXES)):
+        raise PydanticCustomError(
+            "model_version",
+            "not a Hub id or a LoRA's file",
+            {"help": f"write `organisation/name`, or the path of a {' or '.join(SUFFIXES)} file"},
+        )
+    return _check_version(version)
+
+
+class Lora(Reference):
+    """A LoRA, added to the weights of UNet and text encoders before they are converted."""
+
+    version: Annotated[str, AfterValidator(_check_lora_version)] = Field(
+        description="Where the LoRA is: a Hub id `organisation/name`, or a `.safetensors` file, as a path that starts "
+        "with `.`, `/` or `~`.",
+        examples=["latent-consistency/lcm-lora-sdv1-5", "../loras/mine.safetensors"],
+    )
+    file: Annotated[str, AfterValidator(_check_file)] | None = Field(
+        default=None,
+        description=f"For a Hub id: the LoRA's file in the repository. Without it, `{LORA_FILE}`.",
+        examples=["pixel-art.safetensors"],
+    )
+    weight: float = Field(default=1.0, ge=-10, le=10, description="What the LoRA's difference is multiplied with.")
+
+    @property
+    def is_single_file(self) -> bool:
+        """A LoRA is always one file."""
+        return True
+
+    @property
+    def resolved(self) -> Lora:
+        """The same with the file's name written out, where it is on the Hub."""
+        if self.kind is not ModelKind.HUB or self.file is not None:
+            return self
+        return self.model_copy(update={"file": LORA_FILE})
 
 
 class Latent(Part):
@@ -311,6 +355,15 @@ class Recipe(Part):
         "diffusers layout, of which only `tokenizer/` and `tokenizer_2/` are read. A single file holds none, so it "
         "needs this.",
     )
+    vae: ModelReference | None = Field(
+        default=None,
+        description="Another VAE than the checkpoint's own: a repository or directory with the VAE alone, or a "
+        "pipeline whose `vae/` is taken.",
+        examples=[{"version": "madebyollin/sdxl-vae-fp16-fix"}],
+    )
+    loras: tuple[Lora, ...] = Field(
+        default=(), max_length=16, description="LoRAs, each with its weight, fused before conversion."
+    )
     components: tuple[Component, ...] = Field(min_length=1, description="The models that the bundle holds.")
     attention_implementation: AttentionImplementation | None = Field(
         default=None,
@@ -384,13 +437,15 @@ class Recipe(Part):
         latents = dict.fromkeys((self.latent, *self.sizes))
         return tuple(self.model_copy(update={"latent": latent, "sizes": ()}) for latent in latents)
 
-    def references(self) -> Iterator[tuple[tuple[str | int, ...], ModelReference]]:
+    def references(self) -> Iterator[tuple[tuple[str | int, ...], Reference]]:
         """Every model that the recipe names, with its place in the recipe."""
-        for name in ("model", "tokenizer", "refiner"):
+        for name in ("model", "tokenizer", "vae", "refiner"):
             if (reference := getattr(self, name)) is not None:
                 yield (name,), reference
         for index, reference in enumerate(self.controlnets):
             yield ("controlnets", index), reference
+        for index, lora in enumerate(self.loras):
+            yield ("loras", index), lora
 
     @property
     def deployment_target(self) -> Literal["iOS16", "iOS17", "iOS18"]:

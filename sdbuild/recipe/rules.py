@@ -118,13 +118,13 @@ def _single_file_without_prediction_type(context: Context) -> Iterator[Finding]:
 
 @rule(
     "single-file-unsupported",
-    reason="A ControlNet's or a tokenizer's files cannot be taken out of a single-file checkpoint.",
+    reason="A ControlNet's, a VAE's or a tokenizer's files cannot be taken out of a single-file checkpoint.",
     source="the recipe language",
 )
 def _single_file_unsupported(context: Context) -> Iterator[Finding]:
     """Only the pipeline itself comes from a single file."""
     for location, model in context.recipe.references():
-        if location[0] not in ("controlnets", "tokenizer"):
+        if location[0] not in ("controlnets", "tokenizer", "vae"):
             continue
         if model.is_single_file:
             yield Finding((*location, "version"), "a single file here", "name a repository or a directory")
@@ -140,7 +140,8 @@ def _component_missing(context: Context) -> Iterator[Finding]:
     if context.facts is None:
         return
     for index, component in enumerate(context.recipe.components):
-        if component not in context.facts.components:
+        given = context.recipe.vae is not None and component.checkpoint_folder == "vae"
+        if component not in context.facts.components and not given:
             has = ", ".join(sorted(context.facts.components))
             yield Finding(
                 ("components", index), f"the checkpoint has no `{component}`", f"remove it; the checkpoint has {has}"
@@ -317,8 +318,8 @@ def _latent_not_divisible(context: Context) -> Iterator[Finding]:
     source="ml-stable-diffusion#304",
 )
 def _precision_for_sdxl_vae(context: Context) -> Iterator[Finding]:
-    """SDXL's VAE is float32, unless its configuration says that it needs no upcast."""
-    if family_of(context) not in XL_FAMILIES:
+    """SDXL's own VAE is float32, unless its configuration says that it needs no upcast."""
+    if family_of(context) not in XL_FAMILIES or context.recipe.vae is not None:
         return
     if context.facts is not None and context.facts.config("vae").get("force_upcast") is False:
         return

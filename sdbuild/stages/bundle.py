@@ -31,7 +31,7 @@ STAGE = Stage(
 )
 
 _VERIFICATION = "verify-"
-_FILES = ("index", "tokenizer", "tokenizer_3")
+_FILES = ("index", "tokenizer", "tokenizer_3", "vae")
 _OPERATING_SYSTEMS = {
     "iOS16": {"iOS": "16.0", "macOS": "13.0"},
     "iOS17": {"iOS": "17.0", "macOS": "14.0"},
@@ -64,7 +64,7 @@ def run(
         for name, path in _place_models(part, inputs[part], resources):
             described = document.describe_model(resources, name) | _settings(part, params)
             models[name.rpartition(".")[0]] = described | {"memory": _memory(footprints.get(path.stem), params)}
-    facts = document.checkpoint_facts(inputs["index"])
+    facts = document.checkpoint_facts(inputs["index"], inputs.get("vae"))
     if "tokenizer_3" in inputs:
         for name in T5_TOKENIZER:
             place(inputs["tokenizer_3"] / name, resources / name)
@@ -134,7 +134,7 @@ def _document(
 ) -> dict[str, Any]:
     copied = (
         "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
-        "controlnets", "refiner", "allowed_rules", "compiled",
+        "controlnets", "refiner", "vae_checkpoint", "loras", "allowed_rules", "compiled",
     )  # fmt: skip
     latent = params["latent"]
     return {

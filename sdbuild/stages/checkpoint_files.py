@@ -100,8 +100,10 @@ def select_files(component: str, names: Iterable[str], *, precision: str = "floa
         CheckpointFilesError: a file that the component cannot do without is missing.
     """
     folder = COMPONENT_FOLDERS[component]
-    prefix = f"{folder}/" if folder else ""
     names = list(names)
+    if component == "vae" and "vae/config.json" not in names and "config.json" in names:
+        folder = ""  # a repository of the VAE alone
+    prefix = f"{folder}/" if folder else ""
     local = {name[len(prefix) :]: name for name in names if name.startswith(prefix)}
     match component:
         case "tokenizer" | "tokenizer_2":

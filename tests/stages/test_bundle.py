@@ -71,6 +71,8 @@ def parameters(parts: dict[str, list[str]], **changes: Any) -> dict[str, Any]:
             for name in controlnets
         ],
         "refiner": None,
+        "vae_checkpoint": None,
+        "loras": [],
         "deployment_target": "iOS16",
         "target": {
             "name": "iphone-15-pro",
