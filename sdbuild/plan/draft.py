@@ -193,7 +193,7 @@ class TargetPlan:
         inputs, weights = {"checkpoint": own}, {}
         for number, (source, weight) in enumerate(self.loras, start=1):
             role = f"lora-{number}"
-            inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), str(_exact(weight))
+            inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), _decimal(weight)
         return self._add(Draft(f"fuse:{name}", "fuse", name, {"component": name, "weights": weights}, inputs))
 
     @cached_property
@@ -347,7 +347,7 @@ class TargetPlan:
             ],
             "refiner": None if self.refiner is None else _described(self.refiner),
             "vae_checkpoint": None if self.vae is None else _described(self.vae),
-            "loras": [_described(source) | {"weight": str(_exact(weight))} for source, weight in self.loras],
+            "loras": [_described(source) | {"weight": _decimal(weight)} for source, weight in self.loras],
             "deployment_target": recipe.deployment_target,
             "target": {
                 "name": target.name,
@@ -364,6 +364,11 @@ class TargetPlan:
             "compiled": self.compiler is not None,
             "verified": self.verify,
         }
+
+
+def _decimal(weight: float) -> str:
+    """A LoRA's weight as key documents hold it: a float can be written in two ways."""
+    return repr(weight).removesuffix(".0")
 
 
 def _described(source: Source) -> dict[str, Any]:

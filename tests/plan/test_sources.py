@@ -104,3 +104,68 @@ def test_no_file_of_that_name(workspace: Any) -> None:
     ran = workspace("plan", "recipe=phone", "source=notes.txt")
     assert ran.status == 2
     assert "nor a .safetensors or .ckpt file" in ran.err
+
+
+def test_loras_go_into_what_they_were_trained_on(workspace: Any) -> None:
+    (workspace.root / "mine.safetensors").write_bytes(b"lora")
+    loras = "[{version: ../mine.safetensors, weight: 0.75}, {version: org/lora, revision: " + COMMIT + "}]"
+    workspace.recipe(loras=loras)
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    for name in ("unet", "text_encoder"):
+        fuse = graph[f"fuse:{name}"]
+        assert fuse.parameters == {"component": name, "weights": {"lora-1": "0.75", "lora-2": "1"}}
+        assert [producer.name for producer in fuse.inputs.values()] == [
+            f"source:{name}",
+            "source:lora-1",
+            "source:lora-2",
+        ]
+        for stage in ("convert", "reference"):
+            assert graph[f"{stage}:{name}"].inputs["checkpoint"] is fuse
+    assert graph["reference:unet"].inputs["text_encoder"] is graph["fuse:text_encoder"]
+    assert graph["convert:vae_decoder"].inputs["checkpoint"].name == "source:vae"
+    assert graph["source:lora-1"].files == {"mine.safetensors": workspace.root / "mine.safetensors"}
+    assert graph["source:lora-2"].parameters["file"] == "pytorch_lora_weights.safetensors"
+    assert graph["bundle:iphone-15-pro"].parameters["loras"] == [
+        {"version": "mine.safetensors", "revision": None, "source": "file", "weight": "0.75"},
+        {
+            "version": "org/lora",
+            "revision": COMMIT,
+            "source": "hub",
+            "file": "pytorch_lora_weights.safetensors",
+            "weight": "1",
+        },
+    ]
+
+
+def test_another_vae(workspace: Any) -> None:
+    other = workspace.root / "vae"
+    other.mkdir()
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (other / name).write_bytes((workspace.root / "checkpoint" / "vae" / name).read_bytes())
+    workspace.recipe(vae="{version: ../vae}")
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    assert graph["source:vae"].files["config.json"] == other / "config.json"
+    assert graph["convert:vae_decoder"].inputs["checkpoint"] is graph["source:vae"]
+    assert graph["bundle:iphone-15-pro"].inputs["vae"] is graph["source:vae"]
+    described = graph["bundle:iphone-15-pro"].parameters["vae_checkpoint"]
+    assert described == {"version": "vae", "revision": None, "source": "directory"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loras": "[{version: ../checkpoint}]"}, "not a Hub id or a LoRA's file"),
+        ({"loras": "[{version: org/lora}]"}, "`org/lora`: no revision"),
+        ({"loras": "[{version: ../nowhere.safetensors}]"}, "nowhere.safetensors does not exist"),
+        ({"loras": "[{version: org/lora, revision: " + COMMIT + ", weight: 11}]"}, "weight"),
+        ({"vae": "{version: org/vae}"}, "`org/vae`: no revision"),
+        ({"vae": "{version: ../mine.safetensors}"}, "does not exist|single-file-unsupported"),
+    ],
+)
+def test_mistakes_about_adapters(workspace: Any, changes: dict[str, str], message: str) -> None:
+    import re
+
+    workspace.recipe(**changes)
+    ran = workspace("plan", "recipe=phone")
+    assert ran.status == 2
+    assert re.search(message, ran.err), ran.err
