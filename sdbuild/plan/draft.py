@@ -35,7 +35,7 @@ SEED = 0
 
 # What LoRAs are trained on.
 _ADAPTED = ("unet", "text_encoder", "text_encoder_2")
-_TOKENIZERS = ("tokenizer", "tokenizer_2")
+_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
 @dataclass(frozen=True)
