@@ -16,7 +16,6 @@ from sdbuild.plan.sources import Source, resolve_source
 from sdbuild.plan.tools import core_ml_compiler
 from sdbuild.recipe import (
     LoadedRecipe,
-    ModelReference,
     Recipe,
     Reference,
     Target,
