@@ -174,7 +174,9 @@ def test_a_recipe_that_has_changed_since_is_told(
 def test_what_a_changed_recipe_needs_is_added(workspace: Any, hub: FakeHub) -> None:
     workspace("lock", "recipe=phone")
     workspace.recipe(
-        model="{version: owner/model, revision: main}", precision="{unet: float32}", allow="[exceeds-app-memory]"
+        model="{version: owner/model, revision: main}",
+        precision="{unet: float32}",
+        allow="[exceeds-app-memory, float32-on-neural-engine]",
     )
     assert workspace("lock", "recipe=phone").status == 0
     assert "unet/diffusion_pytorch_model.safetensors" in locked(workspace)["files"]
