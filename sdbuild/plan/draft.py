@@ -305,6 +305,15 @@ class TargetPlan:
                 names += [encoder, tokenizer]
         return {name: self._files(name) for name in names}
 
+    def folders(self) -> dict[str, Draft]:
+        """What PyTorch draws with: the checkpoint's folders, by name."""
+        names = ["index", "scheduler", "unet", "vae"]
+        for encoder, tokenizer in _TEXT_ENCODERS.items():
+            if encoder in self.recipe.components:
+                names += [encoder, tokenizer]
+        others = {} if self.vae is None else {"vae": self.vae}
+        return {name: self._source(name, others.get(name, self.model), name) for name in names}
+
     def _compile(self, part: Part, package: Draft) -> Draft:
         assert self.compiler is not None
         platform = "macos" if self.target.os == "macOS" else "ios"

@@ -1,15 +1,15 @@
 """The drafts of a recipe's contact sheet: a small bundle for each column, and the stage that draws with all of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from sdbuild.plan.draft import TargetPlan, exact
+from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.recipe import Component, ContactSheet, Quantization, Recipe, Unet
 from sdbuild.recipe.vocabulary import SheetBits
 
 _DRAWS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2, Component.UNET, Component.VAE_DECODER)
-_FOLDERS = ("index", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 _WHOLE = "float16"
 
 
@@ -20,7 +20,18 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
         plan: the target whose models draw.
         sheet: what the recipe asks for.
         drafts: the target's own drafts; equal work is taken from there.
+
+    Raises:
+        PlanError: the recipe's models cannot draw as PyTorch does.
     """
+    missing = [name for name in ("unet", "vae_decoder") if name not in plan.recipe.components]
+    if missing:
+        raise PlanError(f"contact_sheet: the recipe '{plan.recipe.name}' builds no {missing[0]}; add it to components")
+    if plan.loras:
+        raise PlanError(
+            f"contact_sheet: the recipe '{plan.recipe.name}' fuses LoRAs, and PyTorch's pictures would be without "
+            "them; leave out contact_sheet"
+        )
     columns: dict[str, SheetBits | None] = {_WHOLE: None} | {f"{bits}-bits": bits for bits in sheet.bits}
     known = {draft.identity: draft for draft in drafts}
     bundles = {}
@@ -37,7 +48,8 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
                 )
                 yield known[draft.identity]
             bundles[column] = known[draft.identity]
-    sources = _sources(drafts)
+    folders = plan.folders()
+    yield from (draft for draft in folders.values() if draft.identity not in known)
     yield Draft(
         base="sheet:contact-sheet",
         stage="sheet",
@@ -49,7 +61,7 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
             "guidance_scale": exact(sheet.guidance_scale),
             "seed": sheet.seed,
         },
-        inputs={f"original-{folder}": source for folder, source in sources.items()} | bundles,
+        inputs={f"original-{name}": folder for name, folder in folders.items()} | bundles,
     )
 
 
@@ -63,8 +75,3 @@ def _variant(recipe: Recipe, bits: SheetBits | None) -> Recipe:
             "unet": Unet(batch=recipe.unet.batch),
         }
     )
-
-
-def _sources(drafts: tuple[Draft, ...]) -> Mapping[str, Draft]:
-    """The checkpoint's folders that a pipeline of PyTorch needs."""
-    return {draft.component: draft for draft in drafts if draft.stage == "source" and draft.component in _FOLDERS}

@@ -28,6 +28,8 @@ FIGURES = "figures.json"
 ORIGINAL = "original-"
 _ROOT_FOLDER = "index"
 _PYTORCH = "PyTorch"
+_SMALL = 32 * 32
+# Latent pixels up to which threads wait for each other longer than they work.
 
 
 def run(
@@ -38,6 +40,8 @@ def run(
     Raises:
         PipelineError: a bundle lacks a model that drawing needs.
     """
+    import torch
+
     from sdbuild.pipeline import Pipeline, sheet
     from sdbuild.pipeline.request import Request
 
@@ -54,6 +58,8 @@ def run(
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint = _assemble(inputs, Path(temporary))
         shape = Pipeline.from_bundle(inputs[columns[0]]).bundle.latent_shape
+        if shape[2] * shape[3] <= _SMALL:
+            torch.set_num_threads(1)
         drawn = {_PYTORCH: sheet.draw_original(checkpoint, prompts, request, shape)}
     captions = {_PYTORCH: ""}
     for column in columns:
