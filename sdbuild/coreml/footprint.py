@@ -111,7 +111,7 @@ def _weights(package: Package) -> tuple[int, int]:
     dense: dict[object, int] = {}
     read = {name for operation in all_operations(block) if not is_constant(operation) for name in read_names(operation)}
     for operation in all_operations(block):
-        offsets = list(_offsets(operation))
+        offsets = sorted(_offsets(operation))
         for offset in offsets:
             assert package.weights is not None
             stored[offset] = package.weights.blob(offset).size

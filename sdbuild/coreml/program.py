@@ -91,7 +91,9 @@ def name_of(operation: Any) -> str:
 
 def read_names(operation: Any) -> list[str]:
     """Values that an operation reads from its surroundings, those that its nested blocks read included."""
-    names = [binding.name for argument in operation.inputs.values() for binding in argument.arguments if binding.name]
+    # A message's maps come in another order in each process.
+    arguments = [operation.inputs[key] for key in sorted(operation.inputs)]
+    names = [binding.name for argument in arguments for binding in argument.arguments if binding.name]
     for block in operation.blocks:
         own = {value.name for value in block.inputs}
         own |= {output.name for inner in block.operations for output in inner.outputs}

@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"components": "[text_encoder, unett, vae_decoder]"}, "unett"),
         ({"attention_implementation": "ORIGINAL"}, "original-on-neural-engine"),
         ({"quantisation": "{unet: 6}"}, "quantization"),
-        ({"targets": "[iphone-51-pro]"}, "iphone-15-pro"),
+        ({"targets": "[iphone-15-por]"}, "iphone-15-pro"),
     ],
 )
 def test_a_bad_recipe_is_refused_and_nothing_is_written(tmp_path: Path, changes: dict[str, str], message: str) -> None:
