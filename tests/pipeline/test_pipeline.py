@@ -105,6 +105,7 @@ def test_a_bundle_that_draws_with_controlnets_alone(changed: Any) -> None:
 def test_inpainting_models_are_refused(changed: Any) -> None:
     def edit(document: dict[str, Any]) -> None:
         document["models"]["Unet"]["inputs"][0]["shape"][1] = 9
+        document["task"] = "inpainting"
 
     with pytest.raises(PipelineError, match="takes 9 channels, as inpainting"):
         changed(edit)(PROMPT)
