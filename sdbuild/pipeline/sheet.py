@@ -70,8 +70,8 @@ def likeness(one: Image.Image, other: Image.Image) -> float:
 
 def weight_of(bundle: Path) -> str:
     """The size of a bundle's UNet, for people."""
-    names = [name for name in read_document(bundle)["models"] if name.startswith("Unet")]
-    packages = [bundle / RESOURCES / read_document(bundle)["models"][name]["file"] for name in names]
+    models = read_document(bundle)["models"]
+    packages = [bundle / RESOURCES / model["file"] for name, model in models.items() if name.startswith("Unet")]
     size = sum(path.stat().st_size for package in packages for path in package.rglob("*") if path.is_file())
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
 

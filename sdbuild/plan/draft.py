@@ -311,8 +311,7 @@ class TargetPlan:
         for encoder, tokenizer in _TEXT_ENCODERS.items():
             if encoder in self.recipe.components:
                 names += [encoder, tokenizer]
-        others = {} if self.vae is None else {"vae": self.vae}
-        return {name: self._source(name, others.get(name, self.model), name) for name in names}
+        return {name: self._files(name) for name in names}
 
     def _compile(self, part: Part, package: Draft) -> Draft:
         assert self.compiler is not None

@@ -62,7 +62,7 @@ def read(picture: NDArray[np.uint8]) -> Reading:
         inside = ndimage.binary_erosion(region)
         colour = np.median(picture[inside if inside.any() else region], axis=0)
         # What blurs beyond the region belongs to it, unless it belongs to another.
-        around = ndimage.binary_dilation(region, iterations=_AROUND) & ((regions == number) | (regions == 0))
+        around = ndimage.binary_dilation(region, iterations=_AROUND) & (region | (regions == 0))
         found.append((float(np.argwhere(region)[:, 1].mean()), _nearest(colour, COLOURS), _shape(cover * around)))
     shapes = tuple((colour, shape) for _, colour, shape in sorted(found))
     return Reading(shapes, _nearest(_background(picture), BACKGROUNDS))

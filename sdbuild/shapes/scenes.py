@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from math import hypot
 
@@ -101,10 +102,11 @@ def legible(scene: Scene) -> bool:
     return (scene.shape, scene.size) != ("star", "small")
 
 
-def combinations(*, unseen: bool) -> list[tuple[int, str, str]]:
+@cache  # every scene is drawn from them
+def combinations(*, unseen: bool) -> tuple[tuple[int, str, str], ...]:
     """Every combination of count, colour and shape that is, or is not, kept from training."""
     every = [(count, colour, shape) for count in COUNTS for colour in COLOURS for shape in SHAPES]
-    return [combination for combination in every if held_out(*combination) == unseen]
+    return tuple(combination for combination in every if held_out(*combination) == unseen)
 
 
 def sample(random: np.random.Generator, *, unseen: bool = False) -> Scene:

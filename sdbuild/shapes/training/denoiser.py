@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -42,6 +43,7 @@ def make() -> UNet2DConditionModel:
     )
 
 
+@cache  # every batch is noised with it
 def noise_schedule() -> DDPMScheduler:
     """SD 1.x's schedule."""
     return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
