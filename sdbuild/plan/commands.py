@@ -186,7 +186,7 @@ def _target_row(target: Any) -> tuple[str, ...]:
         target.device,
         target.chip,
         f"{target.memory_gb:g} GB, {target.app_memory_gb:g} for an app",
-        f"{target.os} {target.os_version}",
+        target.system,
         target.compute_unit.value,
         target.attention_implementation.value,
     )

@@ -145,8 +145,7 @@ def _deployment_target_newer(context: Context) -> Iterator[Finding]:
     """The minimum deployment target is not newer than the target's system."""
     generation = int(context.recipe.deployment_target.removeprefix("iOS"))
     if generation > context.target.os_generation:
-        system = f"{context.target.os} {context.target.os_version}"
-        message = f"{context.recipe.minimum_deployment_target}, but `{context.target.name}` has {system}"
+        message = f"{context.recipe.minimum_deployment_target}, but `{context.target.name}` has {context.target.system}"
         yield Finding(
             ("minimum_deployment_target",), message, f"write `iOS{min(18, max(16, context.target.os_generation))}`"
         )
@@ -159,13 +158,8 @@ def _deployment_target_newer(context: Context) -> Iterator[Finding]:
 )
 def _sdxl_needs_ios_17(context: Context) -> Iterator[Finding]:
     """SDXL is for targets with iOS 17, macOS 14 or newer."""
-    if family_of(context) in XL_FAMILIES and context.target.os_generation < 17:
-        system = f"{context.target.os} {context.target.os_version}"
-        yield Finding(
-            ("targets",),
-            f"SDXL for `{context.target.name}`, which has {system}",
-            "use a target with iOS 17 or macOS 14",
-        )
+    if family_of(context) in XL_FAMILIES:
+        yield from before_ios_17(context, "SDXL")
 
 
 @rule(
@@ -194,8 +188,7 @@ def _non_square_on_neural_engine(context: Context) -> Iterator[Finding]:
     """On iOS 16 and macOS 13, latents for the Neural Engine are square."""
     latent, target = context.recipe.latent, context.target
     if target.os_generation == 16 and target.compute_unit.may_use_neural_engine and latent.height != latent.width:
-        system = f"{target.os} {target.os_version}"
-        message = f"latents of {latent.height}x{latent.width} for `{target.name}`, which has {system}"
+        message = f"latents of {latent.height}x{latent.width} for `{target.name}`, which has {target.system}"
         yield Finding(("latent",), message, "use equal height and width, or a target with a newer system")
 
 
@@ -243,6 +236,14 @@ def _float32_on_neural_engine(context: Context) -> Iterator[Finding]:
         if recipe.precision.get(part) == "float32":
             message = f"`{part}` in float32 for the Neural Engine of `{context.target.name}`"
             yield Finding(("precision", part), message, "write `float16`, or `compute_unit: CPU_AND_GPU`")
+
+
+def before_ios_17(context: Context, model: str) -> Iterator[Finding]:
+    """A target whose system is older than the Swift package's pipeline for a model."""
+    target = context.target
+    if target.os_generation < 17:
+        message = f"{model} for `{target.name}`, which has {target.system}"
+        yield Finding(("targets",), message, "use a target with iOS 17 or macOS 14")
 
 
 def _has_unet(context: Context) -> bool:

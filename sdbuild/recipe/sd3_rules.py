@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.recipe.device_rules import before_ios_17
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
 from sdbuild.recipe.rules import family_of, patch_size
 from sdbuild.recipe.vocabulary import Component
@@ -74,10 +75,8 @@ def _precision_for_sd3_transformer(context: Context) -> Iterator[Finding]:
 )
 def _sd3_needs_ios_17(context: Context) -> Iterator[Finding]:
     """SD 3 is for targets with iOS 17, macOS 14 or newer."""
-    if family_of(context) == "sd3" and context.target.os_generation < 17:
-        system = f"{context.target.os} {context.target.os_version}"
-        message = f"SD 3 for `{context.target.name}`, which has {system}"
-        yield Finding(("targets",), message, "use a target with iOS 17 or macOS 14")
+    if family_of(context) == "sd3":
+        yield from before_ios_17(context, "SD 3")
 
 
 @rule(

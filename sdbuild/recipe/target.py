@@ -86,6 +86,11 @@ class Target(Part):
     latencies: tuple[Latency, ...] = Field(default=(), max_length=64, description="Published measurements.")
 
     @property
+    def system(self) -> str:
+        """The operating system with its version, for people."""
+        return f"{self.os} {self.os_version}"
+
+    @property
     def os_generation(self) -> int:
         """The system's major version on iOS's scale (macOS 13 is 16, 14 is 17, 15 is 18; from 26 on they agree)."""
         major = int(self.os_version.split(".")[0])
