@@ -1,126 +1,210 @@
 """Verify a component at real size, as a build does, and print the figures: structure, signal, and what they cost.
 
-    python -m tests.benchmarks.bench_verify sdxl unet --latent 96 --attention SPLIT_EINSUM --checkpoint /tmp/sdxl
+    python -m tests.benchmarks.bench_verify sdxl unet --latent 96 --checkpoint /tmp/sdxl
 
-Convert, reference and verify run in processes of their own, like a build's actions. Gates are set to nothing, so that a
-figure below them is printed too. `--half-embedding` leaves nothing in float32, which shows what that costs.
+For every precision the original answers once, and every attention implementation is converted and compared with it.
+Each step runs in a process of its own, like a build's actions. Gates are set to nothing, so that a figure below them is
+printed too. `--bits 6` palettizes and verifies that as well; `--half-embedding` leaves nothing in float32, which shows
+what that costs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+import shutil
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.harness import measure, python
 
 ATTENTION = ("ORIGINAL", "SPLIT_EINSUM", "SPLIT_EINSUM_V2")
-_CONDITIONING = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+ATTENDING = ("unet", "controlnet", "transformer")
+_CONDITIONING = ("scheduler", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is verified.
+
+    Attributes:
+        part: the component's folder in the checkpoint.
+        latent: rows and columns of the latents.
+        attention: None for components that have none of their own.
+    """
+
+    component: str
+    checkpoint: Path
+    part: Path
+    latent: int
+    precision: str
+    attention: str | None
+    samples: int
+    bits: int | None
+    half_embedding: bool
+
+    def parameters(self) -> dict[str, Any]:
+        """The interface, as the stages take it."""
+        parameters: dict[str, Any] = {"component": self.component}
+        if self.component.startswith("text_encoder"):
+            two = (self.checkpoint / "text_encoder_2").is_dir()
+            return parameters | {"text_sequence_length": 77, "family": "sdxl" if two else None}
+        parameters |= {"latent_height": self.latent, "latent_width": self.latent}
+        if self.component in ATTENDING:
+            parameters |= {"text_sequence_length": 77, "batch": 2}
+        if self.component == "unet":
+            parameters["controlnet_ready"] = False
+        return parameters
 
 
 def silent(fraction: float, message: str) -> None:
     """Progress that nobody watches."""
 
 
-def interface(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The parameters that the stages share."""
-    parameters: dict[str, Any] = {"component": arguments.component}
-    if arguments.component.startswith("text_encoder"):
-        family = "sdxl" if arguments.model.startswith("sdxl") else None
-        return parameters | {"text_sequence_length": 77, "family": family}
-    parameters |= {"latent_height": arguments.latent, "latent_width": arguments.latent}
-    if arguments.component in ("unet", "controlnet"):
-        parameters |= {"text_sequence_length": 77, "batch": 2}
-    if arguments.component == "unet":
-        parameters["controlnet_ready"] = False
-    return parameters
-
-
-def convert(arguments: argparse.Namespace, folder: Path) -> None:
+def convert(subject: Subject, folder: Path) -> None:
     """The package of the component."""
     from sdbuild.models import build
     from sdbuild.stages import convert as stage
 
-    parameters = interface(arguments) | {"precision": arguments.precision, "deployment_target": "iOS16"}
-    if arguments.component in ("unet", "controlnet"):
-        parameters["attention_implementation"] = arguments.attention
-    if arguments.half_embedding:
+    parameters = subject.parameters() | {"precision": subject.precision, "deployment_target": "iOS16"}
+    if subject.attention:
+        parameters["attention_implementation"] = subject.attention
+    if subject.half_embedding:
         built = build.build
-        build.build = lambda **given: _without_float32(built(**given))  # type: ignore[assignment]
-    (folder / "package").mkdir()
-    stage.run({"checkpoint": _part(arguments)}, parameters, folder / "package", silent)
+        build.build = lambda **given: replace(built(**given), float32_modules=())  # type: ignore[assignment]
+    stage.run({"checkpoint": subject.part}, parameters, _fresh(folder / "converted"), silent)
 
 
-def _without_float32(component: Any) -> Any:
-    return replace(component, float32_modules=())
+def quantize(subject: Subject, folder: Path) -> None:
+    """The palettized package."""
+    from sdbuild.stages import quantize as stage
+
+    parameters = {"bits": subject.bits, "deployment_target": "iOS16"}
+    stage.run({"package": folder / "converted"}, parameters, _fresh(folder / "quantized"), silent)
 
 
-def reference(arguments: argparse.Namespace, folder: Path) -> None:
+def reference(subject: Subject, folder: Path) -> None:
     """The original module's answers."""
     from sdbuild.stages import reference as stage
 
-    inputs = {"checkpoint": _part(arguments)}
-    if arguments.component in ("unet", "controlnet"):
-        inputs |= {name: path for name in _CONDITIONING if (path := arguments.checkpoint / name).is_dir()}
-    parameters = interface(arguments) | {"precision": arguments.precision, "samples": arguments.samples, "seed": 0}
-    (folder / "reference").mkdir()
-    stage.run(inputs, parameters, folder / "reference", silent)
+    inputs = {"checkpoint": subject.part}
+    if subject.component in ATTENDING:
+        inputs |= {name: path for name in _CONDITIONING if (path := subject.checkpoint / name).is_dir()}
+    parameters = subject.parameters() | {"precision": subject.precision, "samples": subject.samples, "seed": 0}
+    stage.run(inputs, parameters, _fresh(folder / "reference"), silent)
 
 
-def verify(arguments: argparse.Namespace, folder: Path) -> None:
+def verify(subject: Subject, folder: Path) -> None:
     """Compare both."""
+    _compare(subject, folder, "convert")
+
+
+def verify_quantized(subject: Subject, folder: Path) -> None:
+    """Compare the palettized package."""
+    _compare(subject, folder, "quantize")
+
+
+def _compare(subject: Subject, folder: Path, after: str) -> None:
     from sdbuild.stages import verify as stage
 
+    half = subject.precision == "float16"
+    gates = {"structure_db": 0} | ({"signal_db": 0} if half else {}) if after == "convert" else {"palettized_db": 0}
     parameters = {
-        "component": arguments.component,
-        "after": "convert",
-        "precision": arguments.precision,
-        "bits": None,
-        "gates": {"structure_db": 0} | ({"signal_db": 0} if arguments.precision == "float16" else {}),
+        "component": subject.component,
+        "after": after,
+        "precision": subject.precision,
+        "bits": subject.bits if after == "quantize" else None,
+        "gates": gates,
     }
-    inputs = {"package": folder / "package", "reference": folder / "reference"}
-    stage.run(inputs, parameters, folder, silent)
+    package = folder / ("quantized" if after == "quantize" else "converted")
+    stage.run({"package": package, "reference": folder / "reference"}, parameters, _fresh(folder / after), silent)
 
 
-def _part(arguments: argparse.Namespace) -> Path:
-    folder: Path = arguments.checkpoint / ("vae" if arguments.component.startswith("vae") else arguments.component)
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     return folder
 
 
-STEPS = {"convert": convert, "reference": reference, "verify": verify}
+STEPS = {
+    "reference": reference,
+    "convert": convert,
+    "verify": verify,
+    "quantize": quantize,
+    "verify_quantized": verify_quantized,
+}
+
+
+def steps(options: argparse.Namespace, folder: Path) -> Iterator[None]:
+    """Run the steps of every combination, and print each step's cost and each verification."""
+    attentions = options.attention.split(",") if options.component in ATTENDING else [""]
+    for precision in options.precision.split(","):
+        _step("reference", options, folder, precision, attentions[0])
+        for attention in attentions:
+            wanted = ["convert", "verify"] + (["quantize", "verify_quantized"] if options.bits else [])
+            for step in wanted:
+                _step(step, options, folder, precision, attention)
+                yield
+
+
+def _step(step: str, options: argparse.Namespace, folder: Path, precision: str, attention: str) -> None:
+    words = [options.model, options.component, "--checkpoint", str(options.checkpoint), "--latent", str(options.latent)]
+    words += ["--samples", str(options.samples), "--precision", precision, "--attention", attention]
+    words += ["--part", str(options.part)] if options.part else []
+    words += ["--bits", str(options.bits)] if options.bits else []
+    words += ["--half-embedding"] if options.half_embedding else []
+    cost = measure(step, python("tests.benchmarks.bench_verify", *words, "--run", step, "--folder", str(folder)))
+    title = f"{options.model} {options.component} {attention} {precision} {step}"
+    print(
+        f"{title:60}{cost.seconds:8.1f} s {cost.cpu_seconds:8.1f} cpu s "
+        f"{cost.peak_rss / 1e9:6.2f} GB {cost.peak_anonymous / 1e9:6.2f} GB anonymous",
+        flush=True,
+    )
+    if step.startswith("verify"):
+        made = folder / ("quantize" if step == "verify_quantized" else "convert") / "verification.json"
+        print(title, json.dumps(json.loads(made.read_text())["outputs"]), flush=True)
 
 
 def main() -> None:
-    """Run the three steps and print the verification."""
+    """Run the steps and print the verification."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["sd15", "sd21", "sdxl"])
+    parser.add_argument("model", help="what the printed rows are called")
     parser.add_argument("component")
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint of real size")
-    parser.add_argument("--attention", choices=ATTENTION, default="SPLIT_EINSUM")
-    parser.add_argument("--precision", choices=["float16", "float32"], default="float16")
+    parser.add_argument("--part", type=Path, help="the component's folder, where it is not the checkpoint's usual one")
+    parser.add_argument("--attention", default=",".join(ATTENTION))
+    parser.add_argument("--precision", default="float32,float16")
+    parser.add_argument("--bits", type=int, help="palettize and verify that too")
     parser.add_argument("--latent", type=int, default=64)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--half-embedding", action="store_true")
     parser.add_argument("--run", choices=[*STEPS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments, given = parser.parse_args(), sys.argv[1:]
-    if arguments.run:
-        STEPS[arguments.run](arguments, arguments.folder)
+    options = parser.parse_args()
+    if options.run:
+        STEPS[options.run](_subject(options), options.folder)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        for step in STEPS:
-            command = python("tests.benchmarks.bench_verify", *given, "--run", step, "--folder", temporary)
-            cost = measure(step, command)
-            print(
-                f"{step:10}{cost.seconds:8.1f} s {cost.cpu_seconds:8.1f} cpu s "
-                f"{cost.peak_rss / 1e9:6.2f} GB {cost.peak_anonymous / 1e9:6.2f} GB anonymous",
-                flush=True,
-            )
-        print(" ".join(given), json.dumps(json.loads((Path(temporary) / "verification.json").read_text())["outputs"]))
+        for _ in steps(options, Path(temporary)):
+            pass
+
+
+def _subject(options: argparse.Namespace) -> Subject:
+    folder = "vae" if options.component.startswith("vae") else options.component
+    return Subject(
+        component=options.component,
+        checkpoint=options.checkpoint,
+        part=options.part or options.checkpoint / folder,
+        latent=options.latent,
+        precision=options.precision,
+        attention=options.attention or None,
+        samples=options.samples,
+        bits=options.bits,
+        half_embedding=options.half_embedding,
+    )
 
 
 if __name__ == "__main__":

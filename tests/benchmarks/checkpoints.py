@@ -1,4 +1,5 @@
-"""Real-size checkpoints with random weights: SD 1.5, SD 2.1 and SDXL base as their published configurations say.
+"""Real-size checkpoints with random weights, as the published configurations say: SD 1.5, SD 2.1, SDXL base and
+refiner, SD 3 medium without T5, and a ControlNet beside SD 1.5 and SDXL.
 
     python -m tests.benchmarks.checkpoints sd15 /tmp/sd15
 
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sdbuild.models import tiny
-from sdbuild.models.tiny import topology
+from sdbuild.models.tiny import sd3_topology, topology
 
 Config = dict[str, Any]
 
@@ -118,7 +119,36 @@ _SDXL_TEXT_2 = _TEXT | {
     "num_hidden_layers": 32,
     "projection_dim": 1280,
 }
+_REFINER_UNET = _SDXL_UNET | {
+    "attention_head_dim": [6, 12, 24, 24],
+    "block_out_channels": [384, 768, 1536, 1536],
+    "cross_attention_dim": 1280,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    "projection_class_embeddings_input_dim": 5 * 256 + 1280,
+    "transformer_layers_per_block": 4,
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+}
+_SD3_TRANSFORMER: Config = {
+    "_class_name": "SD3Transformer2DModel",
+    "attention_head_dim": 64,
+    "caption_projection_dim": 1536,
+    "in_channels": 16,
+    "joint_attention_dim": 4096,
+    "num_attention_heads": 24,
+    "num_layers": 24,
+    "out_channels": 16,
+    "patch_size": 2,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 192,
+    "sample_size": 128,
+}
 _ENDOFTEXT, _EXCLAMATION = "<|endoftext|>", "!"
+
+
+def _controlnet(unet: Config) -> Config:
+    kept = {name: value for name, value in unet.items() if name not in ("sample_size", "up_block_types")}
+    return kept | {"_class_name": "ControlNetModel", "conditioning_embedding_out_channels": [16, 32, 96, 256]}
+
 
 PIPELINES: Mapping[str, Mapping[str, Config]] = {
     "sd15": {
@@ -147,9 +177,29 @@ PIPELINES: Mapping[str, Mapping[str, Config]] = {
         "unet": _SDXL_UNET,
         "vae": _VAE | {"sample_size": 1024, "scaling_factor": 0.13025},
     },
+    "sdxl-refiner": {
+        "": {"_class_name": "StableDiffusionXLImg2ImgPipeline"},
+        "scheduler": _SCHEDULER | {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"},
+        "text_encoder_2": _SDXL_TEXT_2,
+        "tokenizer_2": {"padding": _EXCLAMATION},
+        "unet": _REFINER_UNET,
+    },
+    "sd3": {
+        "": {"_class_name": "StableDiffusion3Pipeline"},
+        "scheduler": {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "num_train_timesteps": 1000,
+            "shift": 3.0,
+        },
+        "transformer": _SD3_TRANSFORMER,
+    },
+    "sd15-controlnet": {"controlnet": _controlnet(_UNET)},
+    "sdxl-controlnet": {"controlnet": _controlnet(_SDXL_UNET)},
 }
 _SHAPES = {
     "UNet2DConditionModel": (topology.unet, "diffusion_pytorch_model.safetensors"),
+    "ControlNetModel": (topology.controlnet, "diffusion_pytorch_model.safetensors"),
+    "SD3Transformer2DModel": (sd3_topology.transformer, "diffusion_pytorch_model.safetensors"),
     "AutoencoderKL": (topology.vae, "diffusion_pytorch_model.safetensors"),
     "CLIPTextModel": (topology.clip_text, "model.safetensors"),
     "CLIPTextModelWithProjection": (topology.clip_text, "model.safetensors"),
