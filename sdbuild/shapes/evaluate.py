@@ -3,7 +3,8 @@
 Each column of the recipe's contact sheet draws the same prompts from the same random numbers, PyTorch by diffusers' own
 pipeline, the others from their bundles with every half-precision result rounded as a device does; the checker reads
 colour, shape and count off the pixels. With `--controlnet`, pictures follow outlines, and what is counted is how many
-pixels of the outline lie on an edge of the picture.
+pixels of the outline lie on an edge of the picture. With `--safety`, the safety checker looks at the pictures that
+PyTorch drew, and is judged by what the other checker reads there.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +27,14 @@ from scipy import ndimage
 
 from sdbuild.pipeline import Pipeline
 from sdbuild.pipeline.noise import noise_source
+from sdbuild.pipeline.pictures import to_clip
 from sdbuild.pipeline.request import Request
+from sdbuild.pipeline.safety import is_flagged
 from sdbuild.plan import built
 from sdbuild.shapes import CHECKPOINT, CONTROLNET
 from sdbuild.shapes.checker import foreground, read
 from sdbuild.shapes.drawing import mask, outline
-from sdbuild.shapes.scenes import Scene, describe, legible, sample
+from sdbuild.shapes.scenes import FORBIDDEN, Scene, describe, legible, sample
 
 JUDGING_SEED = 2
 _STEPS, _GUIDANCE = 20, 3.0
@@ -108,7 +114,9 @@ def on_outline(picture: NDArray[np.uint8], scene: Scene) -> float:
     return float((given & near).sum() / given.sum())
 
 
-def judge(asked: Sequence[Question], pictures: Iterator[Image.Image], *, controlled: bool) -> dict[str, float]:
+def judge(
+    asked: Sequence[Question], pictures: Iterator[Image.Image], *, controlled: bool, name: str = ""
+) -> dict[str, float]:
     """Shares of the pictures, or for outlines of their pixels, that are right."""
     right, counts, colours, shapes = [], [], [], []
     outlines: list[float] = []
@@ -121,7 +129,7 @@ def judge(asked: Sequence[Question], pictures: Iterator[Image.Image], *, control
         shapes.append(bool(seen.shapes) and all(shape == scene.shape for _, shape in seen.shapes))
         outlines.append(on_outline(pixels, scene))
         if done % 50 == 0:
-            print(f"{done} of {len(asked)}", file=sys.stderr)
+            print(f"{name} {done} of {len(asked)}", file=sys.stderr)
     shares: dict[str, list[bool] | list[float]] = {
         "right": right,
         "count": counts,
@@ -133,6 +141,49 @@ def judge(asked: Sequence[Question], pictures: Iterator[Image.Image], *, control
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
+@dataclass(frozen=True)
+class Column:
+    """Who draws: PyTorch, or a bundle."""
+
+    name: str
+    bundle: Path | None
+    controlled: bool
+
+
+def shares(column: Column, asked: Sequence[Question], steps: int) -> dict[str, float]:
+    """What of a column's pictures is right."""
+    import torch
+
+    torch.set_num_threads(1)  # at 8×8 latents, threads wait for each other longer than they work
+    if column.bundle is None:
+        pictures = by_diffusers(asked, steps, controlled=column.controlled)
+    else:
+        pictures = by_bundle(asked, steps, column.bundle, controlled=column.controlled)
+    return judge(asked, pictures, controlled=column.controlled, name=column.name)
+
+
+def safety(asked: Sequence[Question], steps: int, bundle: Path) -> dict[str, dict[str, float]]:
+    """How often diffusers' safety checker and the bundle's find the forbidden shape where it is and where it is not."""
+    import torch
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    checker = StableDiffusionSafetyChecker.from_pretrained(CHECKPOINT / "safety_checker").float().eval()
+    model = Pipeline.from_bundle(bundle, precision="fp16").bundle.model("SafetyChecker")
+    verdicts: dict[str, dict[bool, list[bool]]] = {"PyTorch": {True: [], False: []}, "bundle": {True: [], False: []}}
+    for picture in by_diffusers(asked, steps, controlled=False):
+        seen = {shape for _, shape in read(np.asarray(picture)).shapes}
+        if len(seen) == 1:
+            pixels = torch.from_numpy(to_clip(picture, 224))
+            with torch.inference_mode():
+                _, found = checker(clip_input=pixels, images=np.zeros((1, 64, 64, 3), np.float32))
+            verdicts["PyTorch"][seen == {FORBIDDEN}].append(bool(found[0]))
+            verdicts["bundle"][seen == {FORBIDDEN}].append(is_flagged(model, picture))
+    return {
+        who: {f"of {FORBIDDEN}es": float(np.mean(said[True])), "of others": float(np.mean(said[False]))}
+        for who, said in verdicts.items()
+    }
+
+
 def main() -> None:
     """Print a Markdown table, a row a column of the contact sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,28 +191,33 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=_STEPS, help=f"denoising steps ({_STEPS})")
     parser.add_argument("--columns", default="PyTorch,float16,8-bits,6-bits,4-bits,2-bits", help="which to judge")
     parser.add_argument("--controlnet", action="store_true", help="follow outlines; columns are PyTorch and the bundle")
+    parser.add_argument("--safety", action="store_true", help="judge the safety checker, in PyTorch and in the bundle")
     options = parser.parse_args()
     asked = questions(options.prompts)
     recipe = "shapes-controlnet" if options.controlnet else "shapes"
-    columns = ["PyTorch", "bundle"] if options.controlnet else options.columns.split(",")
+    names = ["PyTorch", "bundle"] if options.controlnet else options.columns.split(",")
     wanted = built.Wanted.of({"recipe": recipe, "target": "iphone-15-pro"}, "evaluate")
-    with tempfile.TemporaryDirectory() as temporary:
-        for row, column in enumerate(columns):
-            print(column, file=sys.stderr)
-            if column == "PyTorch":
-                pictures = by_diffusers(asked, options.steps, controlled=options.controlnet)
-            else:
-                pictures = by_bundle(
-                    asked, options.steps, _bundle(wanted, column, Path(temporary)), controlled=options.controlnet
-                )
-            shares = judge(asked, pictures, controlled=options.controlnet)
-            if row == 0:
-                print(f"| drawn by | {' | '.join(shares)} |")
-                print(f"| --- |{' --- |' * len(shares)}")
-            print(f"| {column} | {' | '.join(f'{share:.1%}' for share in shares.values())} |", flush=True)
+    if options.safety:
+        table = safety(asked, options.steps, built.bundle(wanted.changed(verify="off")))
+        _print((who, row) for who, row in table.items())
+        return
+    with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        columns = [Column(name, _bundle(wanted, name, Path(temporary)), options.controlnet) for name in names]
+        rows = pool.map(partial(shares, asked=asked, steps=options.steps), columns)
+        _print((column.name, row) for column, row in zip(columns, rows, strict=True))
 
 
-def _bundle(wanted: built.Wanted, column: str, folder: Path) -> Path:
+def _print(rows: Iterable[tuple[str, dict[str, float]]]) -> None:
+    for number, (name, row) in enumerate(rows):
+        if number == 0:
+            print(f"| by | {' | '.join(row)} |")
+            print(f"| --- |{' --- |' * len(row)}")
+        print(f"| {name} | {' | '.join(f'{share:.1%}' for share in row.values())} |", flush=True)
+
+
+def _bundle(wanted: built.Wanted, column: str, folder: Path) -> Path | None:
+    if column == "PyTorch":
+        return None
     if column == "bundle":
         return built.bundle(wanted.changed(verify="off"))
     (action,) = built.artifacts(wanted, column, "bundle")

@@ -38,6 +38,9 @@ BACKGROUNDS = {
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 
+FORBIDDEN = "cross"
+"""The shape that the safety checker finds, so that it can be seen at work."""
+
 COUNTS = (1, 2, 3)
 
 RADII = {"small": (7.4, 8.2), "large": (10.5, 12.0)}

@@ -1,5 +1,6 @@
 """Real-size checkpoints with random weights, as the published configurations say: SD 1.5, SD 2.1, SDXL base and
-refiner, SD 3 medium without T5, and a ControlNet beside SD 1.5 and SDXL.
+refiner, SD 3 medium without T5, a ControlNet beside SD 1.5 and SDXL, and a VAE whose decoder computes in thousands, as
+SDXL's does.
 
     python -m tests.benchmarks.checkpoints sd15 /tmp/sd15
 
@@ -195,7 +196,11 @@ PIPELINES: Mapping[str, Mapping[str, Config]] = {
     },
     "sd15-controlnet": {"controlnet": _controlnet(_UNET)},
     "sdxl-controlnet": {"controlnet": _controlnet(_SDXL_UNET)},
+    "loud-vae": {"vae": _VAE | {"sample_size": 1024, "scaling_factor": 0.13025}},
 }
+_LOUD = {"loud-vae": ("decoder.conv_in.weight", 300.0)}
+"""Checkpoint → the weights that are larger than elsewhere, and by which factor."""
+
 _SHAPES = {
     "UNet2DConditionModel": (topology.unet, "diffusion_pytorch_model.safetensors"),
     "ControlNetModel": (topology.controlnet, "diffusion_pytorch_model.safetensors"),
@@ -222,7 +227,7 @@ def generate(name: str, out: Path) -> None:
             (directory / "config.json").write_text(json.dumps(config))
             shapes, file_name = _SHAPES[config.get("_class_name") or config["architectures"][0]]
             if not (directory / file_name).exists():
-                write_weights(directory / file_name, shapes(config))
+                write_weights(directory / file_name, shapes(config), _LOUD.get(name))
 
 
 def _index(pipeline: Mapping[str, Config]) -> Config:
@@ -236,7 +241,7 @@ def _index(pipeline: Mapping[str, Config]) -> Config:
     return found | {folder: ["transformers", "CLIPTokenizer"] for folder in pipeline if folder.startswith("tokenizer")}
 
 
-def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], loud: tuple[str, float] | None = None) -> None:
     """Write half-precision normals with variance 1/fan-in, norm weights near one, small biases."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -258,6 +263,8 @@ def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 values = 1 + 0.1 * values
             else:
                 values *= math.prod(shape[1:]) ** -0.5
+            if loud and name == loud[0]:
+                values *= loud[1]
             file.write(values.astype(np.float16).tobytes())
     temporary.replace(path)
 

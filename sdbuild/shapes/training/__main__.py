@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdbuild.shapes.drawing import outline
 from sdbuild.shapes.scenes import describe
-from sdbuild.shapes.training import autoencoder, checkpoint, controlnet, denoiser, text, tokenizer
+from sdbuild.shapes.training import autoencoder, checkpoint, controlnet, denoiser, safety, text, tokenizer
 from sdbuild.shapes.training.data import legible_scenes
 
 _PICTURES = 24_000
@@ -73,6 +74,7 @@ def main() -> None:
     tokens = CLIPTokenizer.from_pretrained(vocabulary)
     vae = part("vae", AutoencoderKL, lambda: autoencoder.train(say))
     encoder = part("text_encoder", CLIPTextModel, lambda: text.train(vocabulary, say))
+    part("safety_checker", StableDiffusionSafetyChecker, lambda: safety.train(vae, say))
     if not ((folder / "unet").is_dir() and (folder / "controlnet").is_dir()):
         learnt = examples(vae, encoder, tokens)
         say(f"{_PICTURES} pictures; latents deviate by {learnt.latents.std():.3f}")
@@ -80,7 +82,7 @@ def main() -> None:
         unet = part(
             "unet",
             UNet2DConditionModel,
-            lambda: denoiser.train(learnt, say, lambda model, step: model.save_pretrained(snapshots / str(step))),
+            lambda: denoiser.train(learnt, say, lambda model, name: model.save_pretrained(snapshots / name)),
         )
         part("controlnet", ControlNetModel, lambda: controlnet.train(unet, learnt, outlines(), say))
     checkpoint.write(folder, folder / "checkpoint", folder / "control")

@@ -9,7 +9,9 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-_PARTS = ("unet", "vae", "text_encoder")
+from sdbuild.models.tiny.configs import FEATURE_EXTRACTOR
+
+_PARTS = ("unet", "vae", "text_encoder", "safety_checker")
 _MACHINE_BOUND = ("_name_or_path", "dtype")
 _SCHEDULER = {
     "_class_name": "DPMSolverMultistepScheduler",
@@ -24,9 +26,9 @@ _SCHEDULER = {
 }
 _INDEX = {
     "_class_name": "StableDiffusionPipeline",
-    "feature_extractor": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "requires_safety_checker": True,
+    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
     "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
@@ -42,6 +44,7 @@ def write(parts: Path, pipeline: Path, controlnet: Path) -> None:
     _write_model(parts / "controlnet", controlnet)
     shutil.copytree(parts / "tokenizer", pipeline / "tokenizer", dirs_exist_ok=True)
     _write_json(pipeline / "scheduler" / "scheduler_config.json", _SCHEDULER)
+    _write_json(pipeline / "feature_extractor" / "preprocessor_config.json", FEATURE_EXTRACTOR)
     _write_json(pipeline / "model_index.json", _INDEX)
 
 

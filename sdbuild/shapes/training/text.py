@@ -1,7 +1,9 @@
 """The CLIP text encoder: trained to carry all that a sentence says, before any picture is seen.
 
-From the end token's state, and from a padding token's, linear heads must read colour, shape and count, and size,
-arrangement and background or that they are not said. The heads are thrown away; the UNet then learns from the states.
+Each value of colour, shape and count, and of size, arrangement and background or that they are not said, has a
+direction of its own, at right angles to all others; the state of the end token and of every padding token must be the
+sum of what the sentence says. So a combination that was never trained on has the state that its parts give it, and the
+UNet, which learns from the states, is shown nothing that belongs to a combination alone.
 """
 
 from __future__ import annotations
@@ -10,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sdbuild.shapes.scenes import (
@@ -31,7 +32,7 @@ from sdbuild.shapes.training.loop import Course, Say, run
 
 WIDTH = 96
 LENGTH = 77
-_COURSE = Course("text encoder", steps=500, rate=2e-3, warm=0.1)
+_COURSE = Course("text encoder", steps=1500, rate=2e-3, warm=0.1)
 _BATCH = 48
 _SEED = 2
 _ATTRIBUTES: tuple[tuple[object, ...], ...] = (
@@ -75,8 +76,8 @@ def train(folder: Path, say: Say) -> CLIPTextModel:
     torch.manual_seed(_SEED)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     model = make(len(tokenizer))
-    heads = nn.ModuleList(nn.Linear(WIDTH, len(values)) for values in _ATTRIBUTES)
     random = np.random.default_rng(_SEED)
+    directions = _directions()
 
     def loss(_: int) -> Tensor:
         scenes = [sample(random) for _ in range(_BATCH)]
@@ -84,21 +85,26 @@ def train(folder: Path, say: Say) -> CLIPTextModel:
         numbers = tokenize(tokenizer, [caption.text for caption in captions])
         states = model(numbers).last_hidden_state
         end = (numbers == len(tokenizer) - 1).int().argmax(dim=1)
-        later = end + (torch.rand(_BATCH) * (LENGTH - end)).long()
-        labels = torch.tensor([_labels(content, caption) for content, caption in zip(scenes, captions, strict=True)])
-        rows = torch.arange(_BATCH)
-        parts = [
-            functional.cross_entropy(head(states[rows, place]), labels[:, index])
-            for place in (end, later)
-            for index, head in enumerate(heads)
-        ]
-        return torch.stack(parts).sum()
+        said = torch.tensor([_said(content, caption) for content, caption in zip(scenes, captions, strict=True)])
+        meant = directions[said].sum(dim=1)[:, None]
+        after = torch.arange(LENGTH) >= end[:, None]
+        return (states - meant).square().mean(dim=2)[after].mean()
 
-    run(_COURSE, [*model.parameters(), *heads.parameters()], loss, say)
+    run(_COURSE, model.parameters(), loss, say)
     return model.eval()
 
 
-def _labels(scene: Scene, caption: Caption) -> list[int]:
+def _directions() -> Tensor:
+    """A vector for each value of each attribute (values, width): at right angles, of mean 0; a sum deviates by 1."""
+    values = sum(len(attribute) for attribute in _ATTRIBUTES)
+    random = torch.randn(WIDTH, values + 1, generator=torch.Generator().manual_seed(_SEED))
+    random[:, 0] = 1  # what the last norm of the encoder takes away
+    orthonormal = torch.linalg.qr(random).Q[:, 1:].T
+    return orthonormal * (WIDTH / len(_ATTRIBUTES)) ** 0.5
+
+
+def _said(scene: Scene, caption: Caption) -> list[int]:
+    """The rows of `_directions` that a sentence says, one an attribute."""
     said = (
         scene.colour,
         scene.shape,
@@ -107,7 +113,11 @@ def _labels(scene: Scene, caption: Caption) -> list[int]:
         scene.arrangement if caption.says_arrangement else None,
         scene.background if caption.says_background else None,
     )
-    return [values.index(value) for values, value in zip(_ATTRIBUTES, said, strict=True)]
+    rows, first = [], 0
+    for values, value in zip(_ATTRIBUTES, said, strict=True):
+        rows.append(first + values.index(value))
+        first += len(values)
+    return rows
 
 
 @torch.no_grad()
