@@ -13,6 +13,7 @@ import torch
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
 from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, WeightFileWriter
+from sdbuild.coreml.write_behind import WriteBehind
 
 _BLOB_TYPES = {
     "float16": BlobType.FLOAT16,
@@ -67,7 +68,7 @@ def to_model(program: Any, weights: Path, deployment_target: str, written: Calla
                 _refuse_lost_values(var)
             return super().get_milproto_value(var)
 
-    with WeightFileWriter(weights) as writer, _one_thread():
+    with WeightFileWriter(weights, WriteBehind(weights.open("wb"))) as writer, _one_thread():
         exporter = Exporter(prog=program, weights_dir=str(weights.parent), specification_version=version)
         message = exporter.export()
     return backend.CoreMLProtoExporter(
