@@ -202,9 +202,11 @@ class WeightFileWriter:
 
     def close(self) -> None:
         """Write the header and close the file."""
-        self._file.seek(0)
-        self._file.write(_HEADER.pack(self._count, _VERSION))
-        self._file.close()
+        try:
+            self._file.seek(0)
+            self._file.write(_HEADER.pack(self._count, _VERSION))
+        finally:
+            self._file.close()
 
     def _begin(self, blob_type: BlobType, size: int, padding_bits: int) -> int:
         offset = _aligned(self._end)

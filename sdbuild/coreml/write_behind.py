@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
-PENDING = 4
-"""Pieces that may wait to be written; more would only take memory."""
+WAITING = 16 << 20
+"""Bytes that may wait to be written; more would only take memory."""
 
 
 class WriteBehind:
     """Takes what is written in order and returns at once. The buffers must not change until they are on the file.
 
-    An error of the file system is raised by the next call, at the latest by `close`.
+    An error of the file system is raised by a later call, at the latest by `close`.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._thread = ThreadPoolExecutor(1, "write-behind")
-        self._pending: deque[Future[int]] = deque()
+        self._pending: deque[tuple[Future[Any], int]] = deque()
+        self._waiting = 0
 
     def write(self, data: Buffer) -> int:
         """Append bytes.
@@ -30,15 +32,19 @@ class WriteBehind:
         Returns:
             How many bytes `data` holds.
         """
-        while len(self._pending) >= PENDING:
-            self._pending.popleft().result()
-        self._pending.append(self._thread.submit(self._file.write, data))
-        return memoryview(data).nbytes
+        size = memoryview(data).nbytes
+        self._wait(WAITING - size)
+        self._pending.append((self._thread.submit(self._file.write, data), size))
+        self._waiting += size
+        return size
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Do something, on the thread that writes, when all that was given so far is written."""
+        self._pending.append((self._thread.submit(action), 0))
 
     def flush(self) -> None:
         """Wait until everything is written."""
-        while self._pending:
-            self._pending.popleft().result()
+        self._wait(-1)
         self._file.flush()
 
     def fileno(self) -> int:
@@ -57,3 +63,9 @@ class WriteBehind:
         finally:
             self._thread.shutdown(cancel_futures=True)
             self._file.close()
+
+    def _wait(self, most: int) -> None:
+        while self._pending and self._waiting > most:
+            future, size = self._pending.popleft()
+            self._waiting -= size
+            future.result()

@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
+from sdbuild.coreml.lowering import einsum
 from sdbuild.coreml.lowering.single_run import ImpureModuleError, without_a_first_run
 from sdbuild.tensors import TensorSpec
 
@@ -43,22 +44,27 @@ def _trace(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], results:
     The public way traces the module, and then traces the result twice more to make it functional. torch can also make
     it functional while it traces the module. Both graphs are the same but for checks of element types at run time,
     which the one trace does not record and which the lowering drops. Where a version of torch has no such entry, the
-    public way is taken.
+    public way is taken. A module that turns out to change an input in place is traced in two runs.
     """
     try:
-        from torch.export._trace import _export
-        from torch.export.exported_program import (
-            _override_composite_implicit_decomp,
-            _split_decomp_table_to_cia_and_python_decomp,
-        )
+        return _trace_once(module, examples, results)
     except ImportError:
         return torch.export.export(module, examples, strict=False).run_decompositions({})
+
+
+def _trace_once(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], results: int) -> Any:
+    from torch.export._trace import _export
+    from torch.export.exported_program import (
+        _override_composite_implicit_decomp,
+        _split_decomp_table_to_cia_and_python_decomp,
+    )
+
     kept, _ = _split_decomp_table_to_cia_and_python_decomp({})
-    with _override_composite_implicit_decomp(kept):
+    with einsum.remembered(), _override_composite_implicit_decomp(kept):
         try:
             with without_a_first_run(results):
                 return _export(module, examples, strict=False, pre_dispatch=False)
-        except (ImportError, ImpureModuleError):
+        except ImpureModuleError:
             return _export(module, examples, strict=False, pre_dispatch=False)
 
 

@@ -1,9 +1,9 @@
 """Trace a module in one run: torch runs it twice, and the first run only finds out what we know already.
 
-Before torch traces a module functionally it runs it once without tracing, to learn which inputs are changed in place and
-which outputs share memory with an input or with each other. That run takes two fifths of the time. The modules that we
-export change none of their inputs and return new tensors, so the first run is left out, and the run that is traced is
-checked for exactly that.
+Before torch traces a module functionally it runs it once without tracing, to learn which inputs are changed in place
+and which outputs share memory with an input or with each other. That run takes two fifths of the time. The modules that
+we export change none of their inputs and return new tensors, so the first run is left out, and the run that is traced
+is checked for exactly that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ImpureModuleError(Exception):
 
 @contextmanager
 def without_a_first_run(results: int) -> Iterator[None]:
-    """Let torch take for granted, while one module is traced, that its results are new tensors and its inputs unchanged.
+    """Let torch take for granted, while it traces one module, that results are new tensors and inputs do not change.
 
     Args:
         results: how many tensors the module returns.
