@@ -159,7 +159,7 @@ class WeightFileWriter:
             file: what to write into, if not the plain file at `path`.
         """
         self.path = path
-        self._file = path.open("wb") if file is None else file
+        self._file: BinaryIO | WriteBehind = path.open("wb") if file is None else file
         self._file.write(b"\0" * _HEADER.size)
         self._end = _HEADER.size
         self._count = 0

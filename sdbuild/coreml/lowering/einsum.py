@@ -1,8 +1,8 @@
 """Tell what an einsum returns, while a module is traced, from an einsum of the same operands that came before.
 
 torch finds shape and strides of an einsum's result by going through the dozen operations that it consists of. It
-remembers results, but tells operands apart by where they begin in memory, and each head's queries, keys and values begin
-elsewhere. With one einsum a head and piece that takes a fifth of the time of tracing.
+remembers results, but tells operands apart by where they begin in memory, and each head's queries, keys and values
+begin elsewhere. With one einsum a head and piece that takes a fifth of the time of tracing.
 """
 
 from __future__ import annotations
