@@ -50,5 +50,5 @@ def _is_a_view(result: torch.Tensor, operands: Sequence[torch.Tensor]) -> bool:
     """Whether it lies in an operand's memory, as a mere transposition does."""
     from torch.multiprocessing.reductions import StorageWeakRef
 
-    storages = {StorageWeakRef(operand.untyped_storage()) for operand in operands}
-    return StorageWeakRef(result.untyped_storage()) in storages
+    reference: Any = StorageWeakRef
+    return reference(result.untyped_storage()) in {reference(operand.untyped_storage()) for operand in operands}

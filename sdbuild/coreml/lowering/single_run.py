@@ -79,8 +79,10 @@ def _changed(arguments: Sequence[Any], inputs: Sequence[Any]) -> bool:
 def _share_memory(arguments: Sequence[Any], outputs: Sequence[Any]) -> bool:
     from torch.multiprocessing.reductions import StorageWeakRef
 
+    reference: Any = StorageWeakRef
+
     def storages(values: Sequence[Any]) -> list[Any]:
-        return [StorageWeakRef(value.untyped_storage()) for value in values if isinstance(value, torch.Tensor)]
+        return [reference(value.untyped_storage()) for value in values if isinstance(value, torch.Tensor)]
 
     returned = storages(outputs)
     return len(set(returned)) < len(outputs) or not set(returned).isdisjoint(storages(arguments))
