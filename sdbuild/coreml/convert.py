@@ -84,7 +84,7 @@ def convert(
 
     with _without_garbage_collection():
         progress(0.0, "exporting the graph")
-        exported = export.export(module, inputs)
+        exported = export.export(module, inputs, len(outputs))
         paths = export.module_paths(exported)
         progress(0.3, "lowering to an ML Program")
         lowered = frontend.lower(

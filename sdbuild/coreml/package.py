@@ -21,7 +21,7 @@ from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
     from numpy.typing import DTypeLike, NDArray
+
+    from sdbuild.coreml.write_behind import WriteBehind
 
 ALIGNMENT = 64
 WEIGHTS_REFERENCE = "@model_path/weights/weight.bin"
@@ -149,9 +151,15 @@ class WeightFile:
 class WeightFileWriter:
     """Writes a weight file from front to back; `close` completes the header."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO | WriteBehind | None = None) -> None:
+        """Begin a weight file.
+
+        Args:
+            path: where it is, for messages.
+            file: what to write into, if not the plain file at `path`.
+        """
         self.path = path
-        self._file = path.open("wb")
+        self._file: BinaryIO | WriteBehind = path.open("wb") if file is None else file
         self._file.write(b"\0" * _HEADER.size)
         self._end = _HEADER.size
         self._count = 0
@@ -194,9 +202,11 @@ class WeightFileWriter:
 
     def close(self) -> None:
         """Write the header and close the file."""
-        self._file.seek(0)
-        self._file.write(_HEADER.pack(self._count, _VERSION))
-        self._file.close()
+        try:
+            self._file.seek(0)
+            self._file.write(_HEADER.pack(self._count, _VERSION))
+        finally:
+            self._file.close()
 
     def _begin(self, blob_type: BlobType, size: int, padding_bits: int) -> int:
         offset = _aligned(self._end)

@@ -26,6 +26,7 @@ STAGE = Stage(
         "sdbuild.coreml.lowering",
         "sdbuild.coreml.metadata",
         "sdbuild.coreml.package",
+        "sdbuild.coreml.write_behind",
         "sdbuild.models",
     ),
 )

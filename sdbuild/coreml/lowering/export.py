@@ -10,12 +10,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
+from sdbuild.coreml.lowering import einsum
+from sdbuild.coreml.lowering.single_run import ImpureModuleError, without_a_first_run
 from sdbuild.tensors import TensorSpec
 
 _DTYPES = {"float16": torch.float32, "float32": torch.float32, "int32": torch.int32}
 
 
-def export(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Any:
+def export(module: torch.nn.Module, inputs: Sequence[TensorSpec], results: int) -> Any:
     """Trace a module without running it.
 
     The graph is a float32 graph whatever the package's precision: coremltools promotes the scalars of a half-precision
@@ -24,6 +26,7 @@ def export(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Any:
     Args:
         module: parameters and buffers on the meta device (buffers that the module computes itself may be real).
         inputs: the tensors that `forward` takes, in order.
+        results: how many tensors `forward` returns.
 
     Returns:
         A `torch.export.ExportedProgram` of ATen operators.
@@ -32,28 +35,37 @@ def export(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Any:
     with mode:
         examples = tuple(torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in inputs)
     with _pretending_to_be_real(module, mode), _without_needless_work(), torch.no_grad():
-        return _trace(module, examples)
+        return _trace(module, examples, results)
 
 
-def _trace(module: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> Any:
+def _trace(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], results: int) -> Any:
     """The graph of `torch.export.export(…).run_decompositions({})`, from one trace.
 
     The public way traces the module, and then traces the result twice more to make it functional. torch can also make
     it functional while it traces the module. Both graphs are the same but for checks of element types at run time,
     which the one trace does not record and which the lowering drops. Where a version of torch has no such entry, the
-    public way is taken.
+    public way is taken. A module that turns out to change an input in place is traced in two runs.
     """
     try:
-        from torch.export._trace import _export
-        from torch.export.exported_program import (
-            _override_composite_implicit_decomp,
-            _split_decomp_table_to_cia_and_python_decomp,
-        )
+        return _trace_once(module, examples, results)
     except ImportError:
         return torch.export.export(module, examples, strict=False).run_decompositions({})
+
+
+def _trace_once(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], results: int) -> Any:
+    from torch.export._trace import _export
+    from torch.export.exported_program import (
+        _override_composite_implicit_decomp,
+        _split_decomp_table_to_cia_and_python_decomp,
+    )
+
     kept, _ = _split_decomp_table_to_cia_and_python_decomp({})
-    with _override_composite_implicit_decomp(kept):
-        return _export(module, examples, strict=False, pre_dispatch=False)
+    with einsum.remembered(), _override_composite_implicit_decomp(kept):
+        try:
+            with without_a_first_run(results):
+                return _export(module, examples, strict=False, pre_dispatch=False)
+        except ImpureModuleError:
+            return _export(module, examples, strict=False, pre_dispatch=False)
 
 
 @contextmanager

@@ -210,7 +210,11 @@ def _check_range(low: Any, high: Any, name: str) -> None:
 
 
 def _check_finite(piece: NDArray[Any], name: str) -> None:
-    """Half values fit half precision unless all bits of an exponent are set: an infinity, or no number."""
-    if np.bitwise_and(piece.view(np.uint16), 0x7FFF).max(initial=0) >= 0x7C00:
+    """Half values fit half precision unless all bits of an exponent are set: an infinity, or no number.
+
+    Those stand last among the positive values, which are the largest signed integers, and last among the negative
+    values, which are the largest unsigned ones.
+    """
+    if piece.view(np.int16).max(initial=0) >= 0x7C00 or piece.view(np.uint16).max(initial=0) >= 0xFC00:
         wide = piece.astype(np.float32)
         _check_range(wide.min(), wide.max(), name)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch._subclasses.fake_tensor import FakeTensor
 
-from sdbuild.coreml.lowering import deferred, passes
+from sdbuild.coreml.lowering import deferred, passes, shortcuts
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
 from sdbuild.coreml.lowering.operators import register_missing_operators
@@ -107,6 +107,7 @@ def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iter
 
     with ExitStack() as stack:
         stack.enter_context(passes.without_needless_work())
+        stack.enter_context(shortcuts.taken())
         stack.enter_context(deferred.numpy_constructors_keep_deferred_arrays())
         stack.enter_context(passes.replaced(TorchConverter, "_add_const", add_constant))
         stack.enter_context(passes.replaced(FP16ComputePrecision, "fp16_overflow", staticmethod(fp16_overflow)))

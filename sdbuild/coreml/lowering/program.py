@@ -13,6 +13,7 @@ import torch
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
 from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, WeightFileWriter
+from sdbuild.coreml.write_behind import WriteBehind
 
 _BLOB_TYPES = {
     "float16": BlobType.FLOAT16,
@@ -53,7 +54,7 @@ def to_model(program: Any, weights: Path, deployment_target: str, written: Calla
             return value
 
         def _store(self, var: Any) -> Any:
-            offset = _write(writer, var.val)
+            offset = _write(writer, file, var.val)
             written(var.val.nbytes)
             return backend.create_file_value_tensor(
                 file_name=WEIGHTS_REFERENCE,
@@ -67,7 +68,8 @@ def to_model(program: Any, weights: Path, deployment_target: str, written: Calla
                 _refuse_lost_values(var)
             return super().get_milproto_value(var)
 
-    with WeightFileWriter(weights) as writer, _one_thread():
+    file = WriteBehind(weights.open("wb"))
+    with WeightFileWriter(weights, file) as writer, _one_thread():
         exporter = Exporter(prog=program, weights_dir=str(weights.parent), specification_version=version)
         message = exporter.export()
     return backend.CoreMLProtoExporter(
@@ -93,13 +95,13 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _write(writer: WeightFileWriter, array: Any) -> int:
+def _write(writer: WeightFileWriter, file: WriteBehind, array: Any) -> int:
     kind = _BLOB_TYPES[array.dtype.name]
     if not isinstance(array, DeferredArray):
         return writer.add(np.ascontiguousarray(array), kind, array.nbytes)
     expression = array.source
     offset = writer.add(expression.pieces(), kind, array.nbytes)
-    expression.weight.done()
+    file.afterwards(expression.weight.done)
     return offset
 
 
