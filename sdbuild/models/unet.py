@@ -36,12 +36,17 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "time_embedding_type": (None, "positional"),
 }
 
+FEATURE = "additional_feature_"
+"""What the UNet's inputs and a T2I-Adapter's outputs are called, before their number."""
+
 # Text widths that say which family a UNet without further conditions belongs to.
 _FAMILIES_BY_WIDTH = {768: "sd1", 1024: "sd2"}
 
 
 class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no types
     """diffusers' UNet under the Swift package's calling convention: inputs by position, text as (B, D, 1, L)."""
+
+    adapter_ready = False
 
     def forward(
         self,
@@ -50,13 +55,9 @@ class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no typ
         encoder_hidden_states: torch.Tensor,
         *conditions: torch.Tensor,
     ) -> tuple[torch.Tensor]:
-        """Noise prediction; `conditions` are the inputs that `condition_inputs` lists, then ControlNet residuals."""
-        keywords, residuals = split_conditions(self.config, conditions)
-        if residuals:
-            keywords |= {
-                "down_block_additional_residuals": residuals[:-1],
-                "mid_block_additional_residual": residuals[-1],
-            }
+        """Noise prediction; `conditions` are the inputs that `condition_inputs` lists, then what is added within."""
+        keywords, added = split_conditions(self.config, conditions)
+        keywords |= additions(added, adapter_ready=self.adapter_ready)
         output: tuple[torch.Tensor] = super().forward(
             sample, timestep, encoder_hidden_states, return_dict=False, **keywords
         )
@@ -72,10 +73,17 @@ def build_unet(
     text_sequence_length: int,
     batch: int,
     controlnet_ready: bool,
+    adapter_ready: bool,
     family: str | None,
     query_chunk: int,
 ) -> ComponentModel:
-    """The UNet of `checkpoint`; see `sdbuild.models.build.build` for the arguments."""
+    """The UNet of `checkpoint`; see `sdbuild.models.build.build` for the arguments.
+
+    Raises:
+        ModelError: it should take both a ControlNet's residuals and a T2I-Adapter's features.
+    """
+    if controlnet_ready and adapter_ready:
+        raise ModelError("A UNet takes a ControlNet's residuals or a T2I-Adapter's features, not both.")
     config = read_config(checkpoint, "UNet2DConditionModel")
     unet = instantiate(_UNet, config, checkpoint)
     check_latent_size(unet, latent_height, latent_width)
@@ -86,6 +94,9 @@ def build_unet(
     ]
     if controlnet_ready:
         inputs += residuals(unet, batch, latent_height, latent_width, "float16")
+    if adapter_ready:
+        unet.adapter_ready = True
+        inputs += features(unet, batch, latent_height, latent_width)
     noise = TensorSpec(
         "noise_pred",
         (batch, unet.config.out_channels, latent_height, latent_width),
@@ -249,6 +260,42 @@ def residuals(model: Any, batch: int, height: int, width: int, dtype: Any) -> li
         )
         for index, shape in enumerate(shapes)
     ]
+
+
+def features(unet: Any, batch: int, height: int, width: int) -> list[TensorSpec]:
+    """What a T2I-Adapter adds to the results of the UNet's blocks on the way down, and for SDXL of the middle block.
+
+    A block with attention takes it before it halves the size, one without after that.
+
+    Source: Mou et al. 2023, T2I-Adapter; the places are diffusers' (`down_intrablock_additional_residuals`).
+    """
+    shapes = []
+    for block, channels in zip(unet.down_blocks, unet.config.block_out_channels, strict=True):
+        before = height, width
+        if block.downsamplers is not None:
+            height, width = height // 2, width // 2
+        attends = getattr(block, "has_cross_attention", False)
+        shapes.append((channels, *(before if attends else (height, width))))
+    if unet.config.addition_embed_type == "text_time" and unet.mid_block is not None:
+        shapes.append((unet.config.block_out_channels[-1], height, width))
+    return [
+        TensorSpec(
+            f"{FEATURE}{index}",
+            (batch, *shape),
+            "float16",
+            "The T2I-Adapters' weighted features, the same for each batch entry, added inside a block.",
+        )
+        for index, shape in enumerate(shapes)
+    ]
+
+
+def additions(tensors: tuple[torch.Tensor, ...], *, adapter_ready: bool) -> dict[str, Any]:
+    """The keyword arguments of diffusers for a ControlNet's residuals or, `adapter_ready`, a T2I-Adapter's features."""
+    if not tensors:
+        return {}
+    if adapter_ready:
+        return {"down_intrablock_additional_residuals": list(tensors)}
+    return {"down_block_additional_residuals": tensors[:-1], "mid_block_additional_residual": tensors[-1]}
 
 
 def check_latent_size(model: Any, height: int, width: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.bundle.layout import base_name, controlnet_name, find_models
+from sdbuild.bundle.layout import base_name, conditioner_name, find_models
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from sdbuild.bundle.layout import base_name, controlnet_name, find_models
     ],
 )
 def test_controlnets_are_named_as_the_swift_package_does(version: str, name: str) -> None:
-    assert controlnet_name(version) == name
+    assert conditioner_name(version) == name
 
 
 def test_every_part_has_its_name() -> None:

@@ -73,6 +73,7 @@ KINDS = {
     "vae_encoder": "vae",
     "safety_checker": "safety_checker",
     "controlnet": "controlnet",
+    "t2i_adapter": "t2i_adapter",
 }
 
 
