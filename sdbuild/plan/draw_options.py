@@ -77,6 +77,7 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
     from sdbuild.pipeline.pictures import open_picture
     from sdbuild.pipeline.request import Request
 
+    adapter_weights = _weights(variables)
     fields: dict[str, Any] = {name: variables[name] for name in WORDS if name in variables}
     fields |= {name: _number(name, variables[name]) for name in NUMBERS if name in variables}
     switches = {name: _choice(variables, name, tuple(_SWITCH)) for name in SWITCHES if name in variables}
@@ -95,7 +96,7 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
         request=Request(**fields),
         controls=_named(variables.get("controlnet_image", "")),
         adapters=_named(variables.get("adapter_image", "")),
-        adapter_weights=_weights(variables),
+        adapter_weights=adapter_weights,
         running=running,
         pictures=Path(variables.get("pictures", "pictures")).expanduser(),
     )

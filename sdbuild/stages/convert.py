@@ -71,8 +71,8 @@ def run(
     card = read_card(inputs["checkpoint"])
     origin = params.get("origin", "")
     component = params["component"]
-    ready = [part for flag, part in _READY.items() if params.get(flag)]
-    name = _NAMES.get(component) or base_name(*(ready or [component]))
+    part = next((unet for flag, unet in _READY.items() if params.get(flag)), component)
+    name = _NAMES.get(component) or base_name(part)
     convert(
         model.module,
         model.inputs,

@@ -24,6 +24,7 @@ def test_controlnets_are_named_as_the_swift_package_does(version: str, name: str
 def test_every_part_has_its_name() -> None:
     assert base_name("unet") == "Unet"
     assert base_name("controlnet-LllyasvielCanny") == "controlnet/LllyasvielCanny"
+    assert base_name("t2i_adapter-TinyT2IAdapter") == "t2i_adapter/TinyT2IAdapter"
     with pytest.raises(KeyError):
         base_name("vae")
 

@@ -62,6 +62,11 @@ RECIPES: dict[str, dict[str, str]] = {
         "quantization": "{transformer: 8}",
         "targets": "[mac-studio-m2-ultra]",
     },
+    "adapted": {
+        "model": "{version: org/model, revision: " + "a" * 40 + "}",
+        "t2i_adapters": "[{version: TencentARC/t2iadapter_canny_sd14v1, revision: " + "b" * 40 + "}]",
+        "quantization": "{t2i_adapter: 8}",
+    },
     "tiny": {"model": "{version: 'builtin:tiny-sd'}", "minimum_deployment_target": "macOS14"},
 }
 
