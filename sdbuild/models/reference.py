@@ -128,7 +128,8 @@ def _transformer(component: str, checkpoint: Path, family: str | None) -> Origin
 def _unet(component: str, checkpoint: Path, family: str | None, *, adapter_ready: bool) -> Original:
     from diffusers import UNet2DConditionModel
 
-    from sdbuild.models.unet import additions, split_conditions
+    from sdbuild.models.additions import additions
+    from sdbuild.models.unet import split_conditions
 
     model = _load(UNet2DConditionModel, checkpoint)
 

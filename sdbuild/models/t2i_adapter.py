@@ -9,10 +9,11 @@ import torch
 from diffusers import T2IAdapter
 from torch import nn
 
+from sdbuild.models.additions import FEATURE
 from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
-from sdbuild.models.unet import FEATURE, instantiate
+from sdbuild.models.unet import instantiate
 from sdbuild.models.weights import map_weights
 from sdbuild.tensors import TensorSpec
 
