@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.layout import CONDITIONERS, conditioner_name
+from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source
 from sdbuild.recipe import Recipe, Target
@@ -142,12 +143,14 @@ class TargetPlan:
     @cached_property
     def _conditioners(self) -> dict[str, tuple[str, Source]]:
         """Part of each ControlNet and T2I-Adapter → which of both it is, and where it comes from."""
-        kinds = {"controlnet": self.controlnets, "t2i_adapter": self.t2i_adapters}
-        return {
-            f"{kind}-{conditioner_name(source.label)}": (kind, source)
-            for kind, sources in kinds.items()
-            for source in sources
-        }
+        found: dict[str, tuple[str, Source]] = {}
+        for kind, sources in (("controlnet", self.controlnets), ("t2i_adapter", self.t2i_adapters)):
+            for source in sources:
+                name = conditioner_name(source.label)
+                if f"{kind}-{name}" in found:
+                    raise PlanError(f"{kind}s: two would be called {name} in the bundle; leave out {source.label}")
+                found[f"{kind}-{name}"] = kind, source
+        return found
 
     def _add(self, draft: Draft) -> Draft:
         return self._drafts.setdefault(draft.base, draft)

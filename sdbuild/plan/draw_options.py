@@ -122,12 +122,13 @@ def conditioned(options: DrawOptions, controlnets: tuple[str, ...], t2i_adapters
         PlanError: pictures and models do not go together.
         RequestError: weights and pictures do not.
     """
-    pictures = {
-        "controlnet_images": by_name(options.controls, controlnets, CONTROLNETS),
-        "adapter_images": by_name(options.adapters, t2i_adapters, T2I_ADAPTERS),
-    }
     weights = options.adapter_weights
-    return replace(options.request, **pictures, adapter_conditioning_scale=weights[0] if len(weights) == 1 else weights)
+    return replace(
+        options.request,
+        controlnet_images=by_name(options.controls, controlnets, CONTROLNETS),
+        adapter_images=by_name(options.adapters, t2i_adapters, T2I_ADAPTERS),
+        adapter_conditioning_scale=weights[0] if len(weights) == 1 else weights,
+    )
 
 
 def by_name(pictures: "Named", known: tuple[str, ...], kind: Kind) -> dict[str, "Image.Image"]:
