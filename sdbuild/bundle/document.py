@@ -111,11 +111,13 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None) -> Json:
     }
 
 
-def extensions(facts: Mapping[str, Any], *, controlnets: bool) -> list[str]:
+def extensions(facts: Mapping[str, Any], *, controlnets: bool, t2i_adapters: bool) -> list[str]:
     """What an app must feed beyond what the Swift package feeds: keys of the linter's `EXTENSIONS`."""
     found = [facts["task"]] if facts["task"] in ("inpainting", "instruct-pix2pix") else []
     if controlnets and str(facts["family"]).startswith("sdxl"):
         found.append("sdxl-controlnet")
+    if t2i_adapters:
+        found.append("t2i-adapter")
     if facts["guidance_embedding"] is not None:
         found.append("guidance-embedding")
     return sorted(found)

@@ -1,8 +1,8 @@
 """Where things lie in a bundle: the names that the Swift package asks for.
 
 A bundle is a directory with `Resources` (all that the Swift package loads) and `bundle.json` beside it. A *part* is
-what one action makes: a component, `controlled_unet`, or `controlnet-NAME`. A part is one model, or two when it is a
-chunked UNet.
+what one action makes: a component, `controlled_unet`, `adapted_unet`, `controlnet-NAME` or `t2i_adapter-NAME`. A part
+is one model, or two when it is a chunked UNet.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ _BASE_NAMES = {
     "unet": "Unet",
     "transformer": "MultiModalDiffusionTransformer",
     "controlled_unet": "ControlledUnet",
+    "adapted_unet": "AdaptedUnet",
     "unet_refiner": "UnetRefiner",
     "multilingual_projection": "MultilingualTextEncoderProjection",
     "vae_decoder": "VAEDecoder",
     "vae_encoder": "VAEEncoder",
     "safety_checker": "SafetyChecker",
 }
-_CONTROLNET = "controlnet-"
+CONDITIONERS = {"controlnet": "controlled_unet", "t2i_adapter": "adapted_unet"}
+"""Models of which a bundle has any number in a folder → the UNet that takes what they give."""
 
 
-def controlnet_name(version: str) -> str:
-    """A ControlNet's file name, by the Swift package's rule.
+def conditioner_name(version: str) -> str:
+    """A ControlNet's file name, by the Swift package's rule; a T2I-Adapter's by the same.
 
     `lllyasviel/control_v11p_sd15_canny` becomes `LllyasvielControlV11PSd15Canny`; `builtin:` is no part of a name.
     """
@@ -49,8 +51,9 @@ def base_name(part: str) -> str:
     Raises:
         KeyError: there is no such part.
     """
-    if part.startswith(_CONTROLNET):
-        return f"controlnet/{part.removeprefix(_CONTROLNET)}"
+    folder, _, name = part.partition("-")
+    if folder in CONDITIONERS:
+        return f"{folder}/{name}"
     return _BASE_NAMES[part]
 
 

@@ -22,6 +22,7 @@ def build(
     text_sequence_length: int = 77,
     batch: int = 2,
     controlnet_ready: bool = False,
+    adapter_ready: bool = False,
     family: str | None = None,
     query_chunk: int = QUERY_CHUNK,
 ) -> ComponentModel:
@@ -33,7 +34,7 @@ def build(
 
     Args:
         component: `text_encoder`, `text_encoder_2`, `text_encoder_3`, `unet`, `transformer`, `vae_decoder`,
-            `vae_encoder`, `safety_checker` or `controlnet`.
+            `vae_encoder`, `safety_checker`, `controlnet` or `t2i_adapter`.
         checkpoint: the folder with this component's config.json and weights.
         attention_implementation: ORIGINAL, SPLIT_EINSUM, SPLIT_EINSUM_V2 or SDPA.
         latent_height: rows of the latent.
@@ -41,8 +42,10 @@ def build(
         text_sequence_length: tokens of a prompt.
         batch: 2 for guided generation, 1 without.
         controlnet_ready: whether the UNet takes a ControlNet's residuals.
+        adapter_ready: whether the UNet takes a T2I-Adapter's features.
         family: `sd1`, `sd2`, `sdxl`, `sdxl-refiner` or `sd3`. A text encoder's own files do not say whether it is
-            SDXL's first, and a small refiner may look like a base model; everything else is read from the files.
+            SDXL's first, a T2I-Adapter is judged by it, and a small refiner may look like a base model; everything else
+            is read from the files.
         query_chunk: the length of a piece of the query sequence in SPLIT_EINSUM_V2.
 
     Raises:
@@ -80,6 +83,7 @@ def build(
             text_sequence_length=text_sequence_length,
             batch=batch,
             controlnet_ready=controlnet_ready,
+            adapter_ready=adapter_ready,
             family=family,
             query_chunk=query_chunk,
         )
@@ -108,7 +112,11 @@ def build(
             family=family,
             query_chunk=query_chunk,
         )
+    if component == "t2i_adapter":
+        from sdbuild.models.t2i_adapter import build_t2i_adapter
+
+        return build_t2i_adapter(checkpoint, latent_height=latent_height, latent_width=latent_width, family=family)
     raise ModelError(
         f"Unknown component {component!r}; known are text_encoder, text_encoder_2, text_encoder_3, unet, transformer, "
-        "vae_decoder, vae_encoder, safety_checker and controlnet."
+        "vae_decoder, vae_encoder, safety_checker, controlnet and t2i_adapter."
     )

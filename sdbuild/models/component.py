@@ -22,7 +22,7 @@ class ComponentModel:
     """One component, ready to be exported.
 
     Attributes:
-        component: the component's name in a recipe, or `controlnet`.
+        component: the component's name in a recipe, `controlnet` or `t2i_adapter`.
         family: the model family that decided the interface (`sd1`, `sd2`, `sdxl`, `sdxl-refiner`, `sd3`).
         module: on the meta device and in evaluation mode. `forward` takes the inputs in order, float32 or int32, and
             returns a tuple of float32 tensors in the outputs' order.

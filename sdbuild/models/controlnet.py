@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import ControlNetModel
 
+from sdbuild.models.additions import residuals
 from sdbuild.models.attention import attention_function
 from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.component import ComponentModel, read_config
@@ -17,7 +18,6 @@ from sdbuild.models.unet import (
     instantiate,
     latent_inputs,
     rearrange,
-    residuals,
     sinusoids,
     split_conditions,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Original:
             return self.run(*inputs)
 
 
-def reference(component: str, checkpoint: Path, *, family: str | None = None) -> Original:
+def reference(component: str, checkpoint: Path, *, family: str | None = None, adapter_ready: bool = False) -> Original:
     """The library's own model in float32, called as `ComponentModel.module` is.
 
     The weights are loaded by those libraries, not by `sdbuild.models.checkpoint`, so that a mistake there shows.
@@ -42,17 +43,19 @@ def reference(component: str, checkpoint: Path, *, family: str | None = None) ->
         component: as for `sdbuild.models.build`.
         checkpoint: the component's folder.
         family: as for `sdbuild.models.build`.
+        adapter_ready: as for `sdbuild.models.build`.
 
     Raises:
         ModelError: the library did not find every weight.
     """
-    wrap = {
+    wrap: dict[str, Callable[[str, Path, str | None], Original]] = {
         "text_encoder": _text_encoder,
         "text_encoder_2": _text_encoder,
         "text_encoder_3": _t5,
-        "unet": _unet,
+        "unet": partial(_unet, adapter_ready=adapter_ready),
         "transformer": _transformer,
         "controlnet": _controlnet,
+        "t2i_adapter": _t2i_adapter,
         "vae_decoder": _vae_decoder,
         "vae_encoder": _vae_encoder,
         "safety_checker": _safety_checker,
@@ -122,23 +125,19 @@ def _transformer(component: str, checkpoint: Path, family: str | None) -> Origin
     return Original(model, run)
 
 
-def _unet(component: str, checkpoint: Path, family: str | None) -> Original:
+def _unet(component: str, checkpoint: Path, family: str | None, *, adapter_ready: bool) -> Original:
     from diffusers import UNet2DConditionModel
 
+    from sdbuild.models.additions import additions
     from sdbuild.models.unet import split_conditions
 
     model = _load(UNet2DConditionModel, checkpoint)
 
     def run(sample: Tensor, timestep: Tensor, text: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
-        keywords, residuals = split_conditions(model.config, conditions)
+        keywords, added = split_conditions(model.config, conditions)
+        keywords |= additions(added, adapter_ready=adapter_ready)
         output: tuple[Tensor, ...] = model(
-            sample,
-            timestep,
-            text.squeeze(2).transpose(1, 2),
-            down_block_additional_residuals=residuals[:-1] or None,
-            mid_block_additional_residual=residuals[-1] if residuals else None,
-            return_dict=False,
-            **keywords,
+            sample, timestep, text.squeeze(2).transpose(1, 2), return_dict=False, **keywords
         )
         return output
 
@@ -162,6 +161,13 @@ def _controlnet(component: str, checkpoint: Path, family: str | None) -> Origina
         return (*skips, middle)
 
     return Original(model, run)
+
+
+def _t2i_adapter(component: str, checkpoint: Path, family: str | None) -> Original:
+    from diffusers import T2IAdapter
+
+    model = _load(T2IAdapter, checkpoint)
+    return Original(model, lambda picture: tuple(model(picture)))
 
 
 def _multilingual_projection(component: str, checkpoint: Path, family: str | None) -> Original:

@@ -142,6 +142,8 @@ def _value(spec: TensorSpec, scene: Scene, step: float, rng: np.random.Generator
             return _time_ids(shape, spec)
         case "controlnet_cond" | "images":
             return ((_picture(shape, rng, channels_last=spec.name == "images") + 1) / 2).astype(np.float32)
+        case "adapter_cond":
+            return _edges(shape, rng)
         case "x" | "clip_input":
             return _picture(shape, rng)
         case "z":
@@ -150,8 +152,12 @@ def _value(spec: TensorSpec, scene: Scene, step: float, rng: np.random.Generator
             return np.zeros(shape, np.float32)
         case "timestep_cond" | "nlcontextualembeddings_output":
             return rng.standard_normal(shape, np.float32)
-        case name if name.startswith(("additional_residual_", "adapter_residual_")):
+        case name if name.startswith("additional_residual_"):
             return (0.3 * rng.standard_normal(shape)).astype(np.float32)
+        case name if name.startswith("additional_feature_"):
+            # The same for every row of the batch, as in every pipeline.
+            single = 0.3 * rng.standard_normal((1, *shape[1:]))
+            return np.repeat(single, shape[0], axis=0).astype(np.float32)
     raise KeyError(f"no pipeline feeds an input called {spec.name!r}")
 
 
@@ -246,6 +252,15 @@ def _picture(shape: tuple[int, ...], rng: np.random.Generator, *, channels_last:
     values = 0.6 * _smooth(shape, rng) + 0.05 * rng.standard_normal(shape)
     values[..., shape[-1] // 3 :] += 0.5
     return np.clip(values, -1, 1).astype(np.float32)
+
+
+def _edges(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Thin white outlines on black, as edge detectors draw them: where a smooth picture passes from shade to shade."""
+    batch, channels, height, width = shape
+    shades = np.floor(2 * _smooth((batch, 1, height, width), rng))
+    below, beside = np.roll(shades, -1, axis=2), np.roll(shades, -1, axis=3)
+    outlines = ((shades != below) | (shades != beside)).astype(np.float32)
+    return np.repeat(outlines, channels, axis=1)
 
 
 def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:

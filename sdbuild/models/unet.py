@@ -14,6 +14,7 @@ from diffusers.models.transformers.dual_transformer_2d import DualTransformer2DM
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
+from sdbuild.models.additions import additions, features, residuals
 from sdbuild.models.attention import AttentionFunction, attention_function
 from sdbuild.models.checkpoint import Checkpoint, ConstantWeight
 from sdbuild.models.component import ComponentModel, read_config
@@ -43,6 +44,8 @@ _FAMILIES_BY_WIDTH = {768: "sd1", 1024: "sd2"}
 class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no types
     """diffusers' UNet under the Swift package's calling convention: inputs by position, text as (B, D, 1, L)."""
 
+    adapter_ready = False
+
     def forward(
         self,
         sample: torch.Tensor,
@@ -50,13 +53,9 @@ class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no typ
         encoder_hidden_states: torch.Tensor,
         *conditions: torch.Tensor,
     ) -> tuple[torch.Tensor]:
-        """Noise prediction; `conditions` are the inputs that `condition_inputs` lists, then ControlNet residuals."""
-        keywords, residuals = split_conditions(self.config, conditions)
-        if residuals:
-            keywords |= {
-                "down_block_additional_residuals": residuals[:-1],
-                "mid_block_additional_residual": residuals[-1],
-            }
+        """Noise prediction; `conditions` are the inputs that `condition_inputs` lists, then what is added within."""
+        keywords, added = split_conditions(self.config, conditions)
+        keywords |= additions(added, adapter_ready=self.adapter_ready)
         output: tuple[torch.Tensor] = super().forward(
             sample, timestep, encoder_hidden_states, return_dict=False, **keywords
         )
@@ -72,10 +71,17 @@ def build_unet(
     text_sequence_length: int,
     batch: int,
     controlnet_ready: bool,
+    adapter_ready: bool,
     family: str | None,
     query_chunk: int,
 ) -> ComponentModel:
-    """The UNet of `checkpoint`; see `sdbuild.models.build.build` for the arguments."""
+    """The UNet of `checkpoint`; see `sdbuild.models.build.build` for the arguments.
+
+    Raises:
+        ModelError: it should take both a ControlNet's residuals and a T2I-Adapter's features.
+    """
+    if controlnet_ready and adapter_ready:
+        raise ModelError("A UNet takes a ControlNet's residuals or a T2I-Adapter's features, not both.")
     config = read_config(checkpoint, "UNet2DConditionModel")
     unet = instantiate(_UNet, config, checkpoint)
     check_latent_size(unet, latent_height, latent_width)
@@ -86,6 +92,9 @@ def build_unet(
     ]
     if controlnet_ready:
         inputs += residuals(unet, batch, latent_height, latent_width, "float16")
+    if adapter_ready:
+        unet.adapter_ready = True
+        inputs += features(unet, batch, latent_height, latent_width)
     noise = TensorSpec(
         "noise_pred",
         (batch, unet.config.out_channels, latent_height, latent_width),
@@ -229,26 +238,6 @@ def split_conditions(
         keywords["timestep_cond"] = conditions[0]
         conditions = conditions[1:]
     return keywords, conditions
-
-
-def residuals(model: Any, batch: int, height: int, width: int, dtype: Any) -> list[TensorSpec]:
-    """What a ControlNet adds to the UNet's skip connections, and last to its middle block."""
-    shapes = [(model.config.block_out_channels[0], height, width)]
-    for block, channels in zip(model.down_blocks, model.config.block_out_channels, strict=True):
-        shapes += [(channels, height, width)] * len(block.resnets)
-        if block.downsamplers is not None:
-            height, width = height // 2, width // 2
-            shapes.append((channels, height, width))
-    shapes.append((model.config.block_out_channels[-1], height, width))
-    return [
-        TensorSpec(
-            f"additional_residual_{index}",
-            (batch, *shape),
-            dtype,
-            "Added to the output of the middle block." if index == len(shapes) - 1 else "Added to a skip connection.",
-        )
-        for index, shape in enumerate(shapes)
-    ]
 
 
 def check_latent_size(model: Any, height: int, width: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from sdbuild.pipeline.sd3 import TRANSFORMER, TransformerAsUnet, as_unet
 from sdbuild.tensors import TensorSpec
 
 COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
+# UNet that takes more → whose work it takes, and where a recipe lists those.
+_CONDITIONED = {"ControlledUnet": ("ControlNets", "controlnets"), "AdaptedUnet": ("T2I-Adapters", "t2i_adapters")}
 _LATENT_CHANNELS_ONLY = "this pipeline draws with UNets that take the latent image alone"
 
 
@@ -105,6 +107,11 @@ class OpenBundle:
         """The ControlNets' names."""
         return tuple(entry["name"] for entry in self.document["controlnets"])
 
+    @property
+    def t2i_adapters(self) -> tuple[str, ...]:
+        """The T2I-Adapters' names."""
+        return tuple(entry["name"] for entry in self.document.get("t2i_adapters", ()))
+
     def has(self, name: str) -> bool:
         """Whether the bundle holds a model called `name`."""
         return name in self.document["models"]
@@ -138,7 +145,7 @@ class OpenBundle:
                 f"scheduler={request.scheduler}: Stable Diffusion 3 is drawn by flow matching, with the checkpoint's "
                 "own scheduler; leave it out"
             )
-        self.unet_files(controlled=bool(request.controlnet_images))
+        self.unet_files(request.unet)
         channels, expected = self.latent_shape[1], int(self.document["vae"]["latent_channels"])
         if channels != expected:
             task = self.document.get("task") or "other"
@@ -150,29 +157,24 @@ class OpenBundle:
             raise PipelineError(f"{self.path} has no VAEDecoder; add vae_decoder to the recipe's components")
         if request.image is not None and not self.has("VAEEncoder"):
             raise PipelineError("image to image needs VAEEncoder; add vae_encoder to the recipe's components")
-        for name in request.controlnet_images:
-            if name not in self.controlnets:
-                close = difflib.get_close_matches(name, self.controlnets, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                listed = ", ".join(self.controlnets) or "none; list them under controlnets: in the recipe"
-                raise PipelineError(f"no ControlNet called '{name}'{hint}\n  the bundle has {listed}")
+        _check_names("ControlNet", request.controlnet_images, self.controlnets, "controlnets")
+        _check_names("T2I-Adapter", request.adapter_images, self.t2i_adapters, "t2i_adapters")
 
-    def unet_files(self, *, controlled: bool) -> tuple[str, ...]:
-        """The models that make up the UNet, in the order in which they run.
+    def unet_files(self, base: str = "Unet") -> tuple[str, ...]:
+        """The models that make up a UNet (`Unet`, `ControlledUnet`, `AdaptedUnet`), in the order in which they run.
 
         Raises:
             PipelineError: the bundle has no such UNet.
         """
-        base = "ControlledUnet" if controlled else "Unet"
-        if self.has(TRANSFORMER) and not controlled:
+        if self.has(TRANSFORMER) and base == "Unet":
             return (TRANSFORMER,)
         if names := self._whole_or_chunks(base):
             return names
-        if controlled:
-            raise PipelineError(
-                f"{self.path} has no {base}, which ControlNets need; list them under controlnets: in the recipe"
-            )
-        advice = "give it ControlNet pictures, or " if self.controlnets else ""
+        if base in _CONDITIONED:
+            kinds, key = _CONDITIONED[base]
+            raise PipelineError(f"{self.path} has no {base}, which {kinds} need; list them under {key}: in the recipe")
+        named = {"ControlNet": self.controlnets, "T2I-Adapter": self.t2i_adapters}
+        advice = "".join(f"give it {kind} pictures, or " for kind, names in named.items() if names)
         raise PipelineError(f"{self.path} has no {base}; {advice}add unet to the recipe's components")
 
     @property
@@ -190,7 +192,7 @@ class OpenBundle:
         """The inputs of the UNet of that name, by default of whichever the bundle has."""
         if base is None and self.has(TRANSFORMER):
             return {spec.name: spec for spec in as_unet(self._specs(TRANSFORMER))}
-        for name in ("Unet", "ControlledUnet") if base is None else (base,):
+        for name in ("Unet", *_CONDITIONED) if base is None else (base,):
             if files := self._whole_or_chunks(name):
                 return {spec.name: spec for file in reversed(files) for spec in self._specs(file)}
         raise PipelineError(f"{self.path} has no UNet; add unet to the recipe's components")
@@ -234,3 +236,13 @@ class OpenBundle:
         if name.startswith("VAE") and str(self.document["family"]).startswith("sdxl"):
             return "CPU_AND_GPU"
         return str(self.document["compute_unit"])
+
+
+def _check_names(kind: str, asked: Iterable[str], known: tuple[str, ...], key: str) -> None:
+    """Refuse a ControlNet or T2I-Adapter that the bundle does not have."""
+    for name in asked:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            listed = ", ".join(known) or f"none; list them under {key}: in the recipe"
+            raise PipelineError(f"no {kind} called '{name}'{hint}\n  the bundle has {listed}")

@@ -1,9 +1,9 @@
-"""What steers the UNet at every step: text states, SDXL's sizes, ControlNets' pictures."""
+"""What steers the UNet at every step: text states, SDXL's sizes, ControlNets' pictures, T2I-Adapters' features."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ class Condition:
 
     Attributes:
         hidden: (2, width, 1, tokens).
-        extras: further inputs of the UNet with two rows each, such as SDXL's `text_embeds` and `time_ids`.
+        extras: further inputs of the UNet with two rows each, such as SDXL's `text_embeds` and `time_ids`, or features.
         pictures: for each ControlNet its picture, (1, 3, height, width) in 0–1.
     """
 
@@ -35,6 +35,10 @@ class Condition:
     def rows(self, chosen: slice) -> Condition:
         """The same condition with some of its rows."""
         return Condition(self.hidden[chosen], {name: rows[chosen] for name, rows in self.extras.items()}, self.pictures)
+
+    def with_extras(self, extras: Mapping[str, Floats]) -> Condition:
+        """The same condition with further inputs."""
+        return replace(self, extras={**self.extras, **extras})
 
 
 def make_condition(

@@ -45,12 +45,12 @@ def to_signed(picture: Image.Image, height: int, width: int) -> NDArray[np.float
     return to_unit(picture, height, width) * 2 - 1
 
 
-def to_unit(picture: Image.Image, height: int, width: int) -> NDArray[np.float32]:
-    """A picture as (1, 3, height, width) in 0–1, resized where its size differs."""
-    rgb = picture.convert("RGB")
-    if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), Image.Resampling.LANCZOS)
-    values = np.asarray(rgb, np.float32) / 255
+def to_unit(picture: Image.Image, height: int, width: int, channels: int = 3) -> NDArray[np.float32]:
+    """A picture as (1, channels, height, width) in 0–1, in grey for one channel, resized where its size differs."""
+    converted = picture.convert("L" if channels == 1 else "RGB")
+    if converted.size != (width, height):
+        converted = converted.resize((width, height), Image.Resampling.LANCZOS)
+    values = np.asarray(converted, np.float32).reshape(height, width, channels) / 255
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sdbuild.pipeline import pictures, text
+from sdbuild.pipeline import adapting, pictures, text
 from sdbuild.pipeline.bundle import OpenBundle
 from sdbuild.pipeline.condition import Condition, Floats, make_condition
 from sdbuild.pipeline.denoiser import Denoiser
@@ -107,9 +107,12 @@ class Pipeline:
             reduce_memory=self._reduce_memory,
             on_warning=on_warning,
         )
+        features = adapting.features(self.bundle, request)
+        self._tidy()
         total = len(prompts) * request.image_count
         for number, words in enumerate(prompts):
-            turns = self._condition(states, words, request), self._refining(states, words, request)
+            condition = self._condition(states, words, request).with_extras(features)
+            turns = condition, self._refining(states, words, request)
             noise = noise_source(request.generator, request.seed)
             starts = [noise.normal(self.bundle.latent_shape) for _ in range(request.image_count)]
             original = None if request.image is None else self._encode_picture(request.image, noise)
@@ -152,7 +155,7 @@ class Pipeline:
             return Denoiser([self.bundle.model(name) for name in self.bundle.refiner_files]), refining
 
         denoiser = Denoiser(
-            [self.bundle.model(name) for name in self.bundle.unet_files(controlled=bool(controlnets))],
+            [self.bundle.model(name) for name in self.bundle.unet_files(request.unet)],
             [self.bundle.model(f"controlnet/{name}") for name in controlnets],
             controlnet_scale=request.controlnet_scale,
         )
@@ -224,6 +227,9 @@ class Pipeline:
         if request.controlnet_images:
             story["controlnets"] = ", ".join(request.controlnet_images)
             story["controlnet_scale"] = f"{request.controlnet_scale:g}"
+        if request.adapter_images:
+            story["t2i_adapters"] = ", ".join(request.adapter_images)
+            story["adapter_conditioning_scale"] = ", ".join(f"{weight:g}" for weight in request.adapter_weights)
         return story
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,9 @@ class Request:
         strength: how much of `image` is drawn anew, above 0 and at most 1.
         controlnet_images: ControlNet's name in the bundle → the picture that it follows, black to white.
         controlnet_scale: how strongly ControlNets steer.
+        adapter_images: T2I-Adapter's name in the bundle → the picture that it follows; their features are added up.
+        adapter_conditioning_scale: what their features are multiplied with: one number for all, or one for each of
+            `adapter_images`, in their order. (What diffusers calls so.)
         refiner_start: the share of the steps that SDXL's base draws before the bundle's refiner, if it has one, goes
             on; 1 leaves the refiner out. The Swift package's default is 0.8 too.
         safety: whether the bundle's safety checker, if it has one, blackens what it flags.
@@ -66,6 +69,8 @@ class Request:
     strength: float = 0.75
     controlnet_images: Mapping[str, Image.Image] = field(default_factory=dict)
     controlnet_scale: float = 1.0
+    adapter_images: Mapping[str, Image.Image] = field(default_factory=dict)
+    adapter_conditioning_scale: float | Sequence[float] = 1.0
     refiner_start: float = 0.8
     safety: bool = True
     force_zeros_for_empty_prompt: bool = False
@@ -84,6 +89,7 @@ class Request:
         for name in ("guidance_scale", "controlnet_scale"):
             value = getattr(self, name)
             self._refuse(not math.isfinite(value), f"{name}={value}: a number is needed")
+        self._check_adapters()
         self._refuse(
             not 0 <= self.seed <= LARGEST_SEED, f"seed={self.seed}: a seed is a whole number from 0 to {LARGEST_SEED}"
         )
@@ -101,6 +107,35 @@ class Request:
             self.image is not None and int(self.steps * self.strength) < 1,
             f"strength={self.strength} leaves none of {self.steps} steps; raise either",
         )
+
+    def _check_adapters(self) -> None:
+        scale, count = self.adapter_conditioning_scale, len(self.adapter_images)
+        weights = [scale] if isinstance(scale, int | float) else list(scale)
+        written = ",".join(f"{weight:g}" for weight in weights)
+        self._refuse(not all(map(math.isfinite, weights)), f"adapter_conditioning_scale={written}: numbers are needed")
+        self._refuse(
+            not isinstance(scale, int | float) and len(weights) != count,
+            f"adapter_conditioning_scale={written}: {len(weights)} weights for {count} adapter images; give one for "
+            "each, or one number for all",
+        )
+        self._refuse(
+            bool(self.adapter_images and self.controlnet_images),
+            "adapter_images and controlnet_images: a UNet takes T2I-Adapters' features or ControlNets' residuals, not "
+            "both; draw with one of them",
+        )
+
+    @property
+    def adapter_weights(self) -> tuple[float, ...]:
+        """The weight of each of `adapter_images`, in their order."""
+        scale = self.adapter_conditioning_scale
+        return (float(scale),) * len(self.adapter_images) if isinstance(scale, int | float) else tuple(scale)
+
+    @property
+    def unet(self) -> str:
+        """The UNet that draws what is asked for, by its name in a bundle."""
+        if self.adapter_images:
+            return "AdaptedUnet"
+        return "ControlledUnet" if self.controlnet_images else "Unet"
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Request:

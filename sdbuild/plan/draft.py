@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.layout import controlnet_name
+from sdbuild.bundle.layout import CONDITIONERS, conditioner_name
+from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source
 from sdbuild.recipe import Recipe, Target
@@ -43,8 +44,8 @@ class Part:
     """One model of the bundle.
 
     Attributes:
-        name: in task names: a component, `controlled_unet`, or `controlnet-NAME`.
-        component: what the stages call it: a component or `controlnet`.
+        name: in task names: a component, `controlled_unet`, `adapted_unet`, `controlnet-NAME` or `t2i_adapter-NAME`.
+        component: what the stages call it: a component, `controlnet` or `t2i_adapter`.
         setting: the part of the recipe that holds its bits, precision and gates.
         source: the component of the checkpoint that it is made from.
     """
@@ -77,6 +78,7 @@ class TargetPlan:
         tokenizer: where the tokenizers come from; None for the pipeline's own.
         vae: where the VAE comes from; None for the pipeline's own.
         loras: where each LoRA comes from, and its weight.
+        t2i_adapters: where each T2I-Adapter comes from, in the recipe's order.
     """
 
     recipe: Recipe
@@ -91,6 +93,7 @@ class TargetPlan:
     tokenizer: Source | None = None
     vae: Source | None = None
     loras: tuple[tuple[Source, float], ...] = ()
+    t2i_adapters: tuple[Source, ...] = ()
     _drafts: dict[str, Draft] = field(default_factory=dict)
 
     def drafts(self) -> tuple[Draft, ...]:
@@ -130,13 +133,24 @@ class TargetPlan:
             yield Part(component.value, component.value, component.value, component.checkpoint_folder)
         if self.projection is not None:
             yield Part(PROJECTION, PROJECTION, PROJECTION, PROJECTION)
-        if self.controlnets:
-            yield Part("controlled_unet", "unet", "unet", "unet")
+        for unet in dict.fromkeys(CONDITIONERS[kind] for kind, _ in self._conditioners.values()):
+            yield Part(unet, "unet", "unet", "unet")
         if self.refiner is not None:
             yield Part(UNET_REFINER, "unet", UNET_REFINER, UNET_REFINER)
-        for source in self.controlnets:
-            name = f"controlnet-{controlnet_name(source.label)}"
-            yield Part(name, "controlnet", "controlnet", name)
+        for name, (kind, _) in self._conditioners.items():
+            yield Part(name, kind, kind, name)
+
+    @cached_property
+    def _conditioners(self) -> dict[str, tuple[str, Source]]:
+        """Part of each ControlNet and T2I-Adapter → which of both it is, and where it comes from."""
+        found: dict[str, tuple[str, Source]] = {}
+        for kind, sources in (("controlnet", self.controlnets), ("t2i_adapter", self.t2i_adapters)):
+            for source in sources:
+                name = conditioner_name(source.label)
+                if f"{kind}-{name}" in found:
+                    raise PlanError(f"{kind}s: two would be called {name} in the bundle; leave out {source.label}")
+                found[f"{kind}-{name}"] = kind, source
+        return found
 
     def _add(self, draft: Draft) -> Draft:
         return self._drafts.setdefault(draft.base, draft)
@@ -170,17 +184,15 @@ class TargetPlan:
             return self.refiner
         if part.source == "vae" and self.vae is not None:
             return self.vae
-        if part.component != "controlnet":
-            return self.model
-        names = [f"controlnet-{controlnet_name(source.label)}" for source in self.controlnets]
-        return self.controlnets[names.index(part.name)]
+        _, source = self._conditioners.get(part.name, (None, self.model))
+        return source
 
     def _checkpoint(self, part: Part) -> Draft:
         if part.name == PROJECTION and self.projection is not None:
             files = {PROJECTION_FILE: self.projection}
             return self._add(Draft(f"source:{part.name}", "source", part.name, {"component": part.name}, files=files))
-        if part.component == "controlnet":
-            return self._source(part.name, self._origin(part), "controlnet")
+        if part.component in CONDITIONERS:
+            return self._source(part.name, self._origin(part), part.component)
         if part.name == UNET_REFINER:
             return self._source(part.name, self._origin(part), "unet")
         return self._files(part.source)
@@ -224,7 +236,12 @@ class TargetPlan:
             batch = 2 if part.component == "transformer" else recipe.unet.batch
             parameters |= {"text_sequence_length": recipe.text_sequence_length, "batch": batch}
         if part.is_unet:
-            parameters["controlnet_ready"] = part.name == "controlled_unet"
+            parameters["controlnet_ready"] = part.name == CONDITIONERS["controlnet"]
+            if part.name == CONDITIONERS["t2i_adapter"]:
+                parameters["adapter_ready"] = True
+        if part.component == "t2i_adapter":
+            # So that an adapter for another family is refused at once.
+            parameters["family"] = self._family
         if part.name == UNET_REFINER or (part.name == "unet" and self._is_refiner):
             # So that another checkpoint under this name is refused at once.
             parameters["family"] = REFINER
@@ -339,7 +356,8 @@ class TargetPlan:
         """What `bundle.json` says of recipe and target: not the description, so that editing it builds nothing."""
         recipe, target = self.recipe, self.target
         parts = list(self._parts())
-        return {
+        adapters = {"t2i_adapters": _named(self.t2i_adapters)} if self.t2i_adapters else {}
+        return adapters | {
             "recipe": recipe.name,
             "model": _described(self.model),
             "components": [component.value for component in recipe.components],
@@ -350,9 +368,7 @@ class TargetPlan:
             "quantization": {part.name: recipe.bits(part.setting) for part in parts},
             "compression": {part.name: self._compression(part) for part in parts},
             "precision": {part.name: self._precision(part) for part in parts},
-            "controlnets": [
-                {"name": controlnet_name(source.label), **_described(source)} for source in self.controlnets
-            ],
+            "controlnets": _named(self.controlnets),
             "refiner": None if self.refiner is None else _described(self.refiner),
             "vae_checkpoint": None if self.vae is None else _described(self.vae),
             "loras": [_described(source) | {"weight": _decimal(weight)} for source, weight in self.loras],
@@ -377,6 +393,11 @@ class TargetPlan:
 def _decimal(weight: float) -> str:
     """A LoRA's weight as key documents hold it: a float can be written in two ways."""
     return repr(weight).removesuffix(".0")
+
+
+def _named(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
+    """ControlNets or T2I-Adapters as `bundle.json` names them."""
+    return [{"name": conditioner_name(source.label), **_described(source)} for source in sources]
 
 
 def _described(source: Source) -> dict[str, Any]:

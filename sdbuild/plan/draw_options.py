@@ -1,7 +1,7 @@
 """The variables of `generate` (`prompt=… seed=… image=… …`) as checked values."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sdbuild.pipeline import Request
+
+    Named = tuple[tuple[str | None, Image.Image], ...]
 
 _MAY_BE_EMPTY = ("prompt", "negative_prompt")
 _SWITCH = {"on": True, "off": False}
@@ -32,7 +34,8 @@ COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 
 DRAW_VARIABLES = (
     *("recipe", "target", "prompt", "prompts", "negative_prompt", "steps", "guidance_scale", "seed", "image_count"),
-    *("scheduler", "generator", "image", "strength", "controlnet_image", "controlnet_scale", "refiner_start", "safety"),
+    *("scheduler", "generator", "image", "strength", "controlnet_image", "controlnet_scale", "adapter_image"),
+    *("adapter_conditioning_scale", "refiner_start", "safety"),
     *("precision", "backend", "compute_unit", "reduce_memory", "pictures", "source", "out", "verify"),
 )
 
@@ -43,15 +46,19 @@ class DrawOptions:
 
     Attributes:
         prompts: one or more.
-        request: everything about the pictures but ControlNets' pictures.
+        request: everything about the pictures but the pictures of ControlNets and T2I-Adapters.
         controls: ControlNets' pictures, each with the name that was given, or None.
+        adapters: T2I-Adapters' pictures, likewise.
+        adapter_weights: what the T2I-Adapters' features are multiplied with: one for all, or one for each picture.
         running: the arguments of `Pipeline.from_bundle`.
         pictures: the folder for PNG files.
     """
 
     prompts: tuple[str, ...]
     request: "Request"
-    controls: tuple[tuple[str | None, "Image.Image"], ...]
+    controls: "Named"
+    adapters: "Named"
+    adapter_weights: tuple[float, ...]
     running: Mapping[str, Any]
     pictures: Path
 
@@ -70,6 +77,7 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
     from sdbuild.pipeline.pictures import open_picture
     from sdbuild.pipeline.request import Request
 
+    adapter_weights = _weights(variables)
     fields: dict[str, Any] = {name: variables[name] for name in WORDS if name in variables}
     fields |= {name: _number(name, variables[name]) for name in NUMBERS if name in variables}
     switches = {name: _choice(variables, name, tuple(_SWITCH)) for name in SWITCHES if name in variables}
@@ -86,29 +94,75 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
     return DrawOptions(
         prompts=_prompts(variables, command),
         request=Request(**fields),
-        controls=tuple(_control(item) for item in variables.get("controlnet_image", "").split(",") if item),
+        controls=_named(variables.get("controlnet_image", "")),
+        adapters=_named(variables.get("adapter_image", "")),
+        adapter_weights=adapter_weights,
         running=running,
         pictures=Path(variables.get("pictures", "pictures")).expanduser(),
     )
 
 
-def named_controls(
-    controls: tuple[tuple[str | None, "Image.Image"], ...], known: tuple[str, ...]
-) -> dict[str, "Image.Image"]:
-    """Pictures by ControlNet; those without a name go to the bundle's ControlNets in the recipe's order.
+@dataclass(frozen=True)
+class Kind:
+    """Models that take pictures: how a message calls one, the variable for pictures, and a recipe's list."""
+
+    title: str
+    variable: str
+    key: str
+
+
+CONTROLNETS = Kind("ControlNet", "controlnet_image", "controlnets")
+T2I_ADAPTERS = Kind("T2I-Adapter", "adapter_image", "t2i_adapters")
+
+
+def conditioned(options: DrawOptions, controlnets: tuple[str, ...], t2i_adapters: tuple[str, ...]) -> "Request":
+    """The request with the pictures of a bundle's ControlNets and T2I-Adapters.
 
     Raises:
-        PlanError: more pictures than ControlNets, two for one, or some with a name and some without.
+        PlanError: pictures and models do not go together.
+        RequestError: weights and pictures do not.
     """
-    names = [name for name, _ in controls if name is not None]
-    if names and len(names) < len(controls):
-        raise PlanError("controlnet_image: give all of them names (NAME:FILE), or none")
+    weights = options.adapter_weights
+    return replace(
+        options.request,
+        controlnet_images=by_name(options.controls, controlnets, CONTROLNETS),
+        adapter_images=by_name(options.adapters, t2i_adapters, T2I_ADAPTERS),
+        adapter_conditioning_scale=weights[0] if len(weights) == 1 else weights,
+    )
+
+
+def by_name(pictures: "Named", known: tuple[str, ...], kind: Kind) -> dict[str, "Image.Image"]:
+    """Pictures by model; those without a name go to the bundle's models in the recipe's order.
+
+    Raises:
+        PlanError: more pictures than models, two for one, or some with a name and some without.
+    """
+    names = [name for name, _ in pictures if name is not None]
+    if names and len(names) < len(pictures):
+        raise PlanError(f"{kind.variable}: give all of them names (NAME:FILE), or none")
     if len(set(names)) < len(names):
-        raise PlanError("controlnet_image: one ControlNet has two pictures")
-    if not names and len(controls) > len(known):
-        listed = ", ".join(known) or "none; list them under controlnets: in the recipe"
-        raise PlanError(f"controlnet_image: {len(controls)} pictures for {len(known)} ControlNets\n  there is {listed}")
-    return {name or known[index]: picture for index, (name, picture) in enumerate(controls)}
+        raise PlanError(f"{kind.variable}: one {kind.title} has two pictures")
+    if not names and len(pictures) > len(known):
+        listed = ", ".join(known) or f"none; list them under {kind.key}: in the recipe"
+        raise PlanError(
+            f"{kind.variable}: {len(pictures)} pictures for {len(known)} {kind.title}s\n  there is {listed}"
+        )
+    return {name or known[index]: picture for index, (name, picture) in enumerate(pictures)}
+
+
+def _named(written: str) -> "Named":
+    return tuple(_control(item) for item in written.split(",") if item)
+
+
+def _weights(variables: Mapping[str, str]) -> tuple[float, ...]:
+    """One weight for all T2I-Adapters, or one for each picture."""
+    name = "adapter_conditioning_scale"
+    if name in variables and "adapter_image" not in variables:
+        raise PlanError(f"{name}= weighs what adapter_image=FILE gives; there is no adapter_image=")
+    try:
+        return tuple(float(weight) for weight in variables.get(name, "1").split(","))
+    except ValueError:
+        raise PlanError(f"{name}={variables[name]}: a number is needed, or one for each picture, with commas") from None
 
 
 def _prompts(variables: Mapping[str, str], command: str) -> tuple[str, ...]:

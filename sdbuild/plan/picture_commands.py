@@ -5,14 +5,13 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from sdbuild.plan import built
 from sdbuild.plan.commands import OwnCommand
-from sdbuild.plan.draw_options import DRAW_VARIABLES, DrawOptions, named_controls, parse_draw_options
+from sdbuild.plan.draw_options import DRAW_VARIABLES, DrawOptions, conditioned, parse_draw_options
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import check_variables
 from sdbuild.plan.tables import write_table
@@ -43,7 +42,7 @@ def draw(place: Path, options: DrawOptions) -> int:
     from sdbuild.pipeline.progress import Bar
 
     pipeline = Pipeline.from_bundle(place, **options.running)
-    request = replace(options.request, controlnet_images=named_controls(options.controls, pipeline.bundle.controlnets))
+    request = conditioned(options, pipeline.bundle.controlnets, pipeline.bundle.t2i_adapters)
     options.pictures.mkdir(parents=True, exist_ok=True)
     taken: set[Path] = set()
     with Bar(sys.stderr) as bar:

@@ -140,6 +140,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
             name=name,
             model=model,
             controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
+            t2i_adapters=tuple(source(reference, None) for reference in recipe.t2i_adapters),
             refiner=None if recipe.refiner is None else source(recipe.refiner, None),
             projection=_projection(loaded, recipe),
             vae=source(recipe.vae, None) if recipe.vae is not None else None,

@@ -36,7 +36,8 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
     known = {draft.identity: draft for draft in drafts}
     bundles = {}
     for column, bits in columns.items():
-        variant = replace(plan, recipe=_variant(plan.recipe, bits), verify=False, compiler=None, _drafts={})
+        bare = replace(plan, controlnets=(), t2i_adapters=(), verify=False, compiler=None, _drafts={})
+        variant = replace(bare, recipe=_variant(plan.recipe, bits))
         for draft in variant.drafts():
             if draft.identity not in known:
                 is_bundle = draft.stage == "bundle"
@@ -71,6 +72,7 @@ def _variant(recipe: Recipe, bits: SheetBits | None) -> Recipe:
         update={
             "components": tuple(component for component in recipe.components if component in _DRAWS),
             "controlnets": (),
+            "t2i_adapters": (),
             "quantization": Quantization() if bits is None else Quantization(unet=bits),
             "unet": Unet(batch=recipe.unet.batch),
         }

@@ -61,7 +61,8 @@ class Shape:
         return -(-self.height // scale) * -(-self.width // scale)
 
 
-def _conv(inputs: int, outputs: int, size: int = 3) -> int:
+def conv(inputs: int, outputs: int, size: int = 3) -> int:
+    """Weights of a convolution with a bias."""
     return inputs * outputs * size * size + outputs
 
 
@@ -70,9 +71,9 @@ def _linear(inputs: int, outputs: int) -> int:
 
 
 def _resnet(inputs: int, outputs: int, time: int = 0) -> int:
-    shortcut = _conv(inputs, outputs, 1) if inputs != outputs else 0
+    shortcut = conv(inputs, outputs, 1) if inputs != outputs else 0
     embedding = _linear(time, outputs) if time else 0
-    return 2 * (inputs + outputs) + _conv(inputs, outputs) + _conv(outputs, outputs) + embedding + shortcut
+    return 2 * (inputs + outputs) + conv(inputs, outputs) + conv(outputs, outputs) + embedding + shortcut
 
 
 def _transformer(channels: int, depth: int, text: int) -> int:
@@ -109,7 +110,7 @@ class _Denoiser:
         self.layers = _per_level(config.get("layers_per_block"), levels, 2)
         self.depths = self._depths(config.get("transformer_layers_per_block", 1), "down_block_types", self.layers)
         self.skips: list[tuple[int, int]] = [(self.channels[0], 0)]  # channels and level of what goes the way up
-        self.parameters = _conv(int(config.get("in_channels") or 4), self.channels[0])
+        self.parameters = conv(int(config.get("in_channels") or 4), self.channels[0])
         self.parameters += _linear(self.channels[0], self.time) + _linear(self.time, self.time)
         if condition := config.get("time_cond_proj_dim"):
             self.parameters += int(condition) * self.channels[0]
@@ -121,11 +122,21 @@ class _Denoiser:
         )
         if whole:
             self.blocks += self._up()
-            self.parameters += 2 * self.channels[0] + _conv(self.channels[0], int(config.get("out_channels") or 4))
+            self.parameters += 2 * self.channels[0] + conv(self.channels[0], int(config.get("out_channels") or 4))
 
     def fullest(self) -> int:
         """Elements of all samples' results at the fullest moment."""
         return max((self._block(layer) for layer in self.blocks), default=0) * self.shape.batch
+
+    def features(self) -> int:
+        """Elements of what T2I-Adapters add in one sample: once on each level, for SDXL once more in the middle."""
+        attends = ["CrossAttn" in kind for kind in self.config["down_block_types"]]
+        last = len(self.channels) - 1
+        # A block without attention takes them after it has halved the size.
+        levels = [level if attention else min(level + 1, last) for level, attention in enumerate(attends)]
+        added = sum(self._elements(width, level) for width, level in zip(self.channels, levels, strict=True))
+        is_xl = self.config.get("addition_embed_type") == "text_time"
+        return added + (self._elements(self.channels[-1], last) if is_xl else 0)
 
     def _elements(self, channels: int, level: int) -> int:
         return channels * self.shape.points(level)
@@ -159,7 +170,7 @@ class _Denoiser:
                 channels = outputs
                 self.skips.append((outputs, level))
             if level + 1 < len(self.channels):
-                self.parameters += _conv(outputs, outputs)
+                self.parameters += conv(outputs, outputs)
                 self.skips.append((outputs, level + 1))
 
     def _middle(self) -> Iterator[_Layer]:
@@ -188,7 +199,7 @@ class _Denoiser:
                 yield self._add(level, channels + skip, outputs, depth, self._waiting())
                 channels = outputs
             if level:
-                self.parameters += _conv(outputs, outputs)
+                self.parameters += conv(outputs, outputs)
 
     def _block(self, layer: _Layer) -> int:
         """Elements of one sample at the block's fullest moment."""
@@ -231,13 +242,16 @@ def score_bytes(config: Config, shape: Shape) -> int:
     return shape.batch * largest * shape.bytes
 
 
-def unet_needs(config: Config, shape: Shape, *, residuals: bool = False, chunks: int = 1) -> Needs:
-    """What a UNet needs; `residuals` for one that takes a ControlNet's.
+def unet_needs(
+    config: Config, shape: Shape, *, residuals: bool = False, features: bool = False, chunks: int = 1
+) -> Needs:
+    """What a UNet needs; `residuals` for one that takes a ControlNet's, `features` for one that takes T2I-Adapters'.
 
     Of two chunks each has its own results, and the first hands the second everything that waits for the way up.
     """
     denoiser = _Denoiser(config, shape, whole=True)
     inputs = _sample(config, shape) + (denoiser.residuals if residuals else 0) + (chunks - 1) * denoiser.residuals
+    inputs += denoiser.features() if features else 0
     return Needs(denoiser.parameters, chunks * (denoiser.fullest() + shape.batch * inputs) * shape.bytes)
 
 
@@ -246,12 +260,12 @@ def controlnet_needs(config: Config, shape: Shape) -> Needs:
     denoiser = _Denoiser(config, shape, whole=False)
     parameters = denoiser.parameters
     widths: Sequence[int] = config.get("conditioning_embedding_out_channels") or (16, 32, 96, 256)
-    parameters += _conv(int(config.get("conditioning_channels") or 3), widths[0])
+    parameters += conv(int(config.get("conditioning_channels") or 3), widths[0])
     for inputs, outputs in pairwise(widths):
-        parameters += _conv(inputs, inputs) + _conv(inputs, outputs)
-    parameters += _conv(widths[-1], denoiser.channels[0])
+        parameters += conv(inputs, inputs) + conv(inputs, outputs)
+    parameters += conv(widths[-1], denoiser.channels[0])
     skips = [channels for channels, _ in denoiser.skips] + [denoiser.channels[-1]]
-    parameters += sum(_conv(channels, channels, 1) for channels in skips)
+    parameters += sum(conv(channels, channels, 1) for channels in skips)
     picture = _PIXELS**2 * shape.height * shape.width
     fullest = max(denoiser.fullest(), shape.batch * 2 * widths[0] * picture)
     inputs = shape.batch * (_sample(config, shape) + 3 * picture)
@@ -285,8 +299,8 @@ def decoder_needs(config: Config, shape: Shape) -> Needs:
     channels: Sequence[int] = config.get("block_out_channels") or (128, 256, 512, 512)
     latent, layers = int(config.get("latent_channels") or 4), int(config.get("layers_per_block") or 2)
     top = channels[-1]
-    parameters = _conv(latent, top) + _middle_of_autoencoder(top)
-    parameters += _conv(latent, latent, 1) if config.get("use_post_quant_conv", True) else 0
+    parameters = conv(latent, top) + _middle_of_autoencoder(top)
+    parameters += conv(latent, latent, 1) if config.get("use_post_quant_conv", True) else 0
     fullest, previous = _autoencoder_attention(top, shape), top
     for level, outputs in enumerate(reversed(channels)):
         points = shape.height * shape.width * 4**level
@@ -295,9 +309,9 @@ def decoder_needs(config: Config, shape: Shape) -> Needs:
             fullest = max(fullest, points * (2 * previous + outputs), points * 3 * outputs)
             previous = outputs
         if level + 1 < len(channels):
-            parameters += _conv(outputs, outputs)
+            parameters += conv(outputs, outputs)
             fullest = max(fullest, points * 4 * 2 * outputs)
-    parameters += 2 * channels[0] + _conv(channels[0], 3)
+    parameters += 2 * channels[0] + conv(channels[0], 3)
     return Needs(parameters, fullest * shape.bytes)
 
 
@@ -306,8 +320,8 @@ def encoder_needs(config: Config, shape: Shape) -> Needs:
     channels: Sequence[int] = config.get("block_out_channels") or (128, 256, 512, 512)
     latent, layers = int(config.get("latent_channels") or 4), int(config.get("layers_per_block") or 2)
     top = channels[-1]
-    parameters = _conv(3, channels[0]) + _middle_of_autoencoder(top) + 2 * top + _conv(top, 2 * latent)
-    parameters += _conv(2 * latent, 2 * latent, 1) if config.get("use_quant_conv", True) else 0
+    parameters = conv(3, channels[0]) + _middle_of_autoencoder(top) + 2 * top + conv(top, 2 * latent)
+    parameters += conv(2 * latent, 2 * latent, 1) if config.get("use_quant_conv", True) else 0
     fullest, previous = _autoencoder_attention(top, shape), channels[0]
     picture = shape.height * shape.width * 4 ** (len(channels) - 1)
     for level, outputs in enumerate(channels):
@@ -316,7 +330,7 @@ def encoder_needs(config: Config, shape: Shape) -> Needs:
             fullest = max(fullest, (picture // 4**level) * max(2 * previous + outputs, 3 * outputs))
             previous = outputs
         if level + 1 < len(channels):
-            parameters += _conv(outputs, outputs)
+            parameters += conv(outputs, outputs)
     return Needs(parameters, (fullest + 3 * picture) * shape.bytes)
 
 

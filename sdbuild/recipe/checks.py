@@ -26,13 +26,14 @@ def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
 
 def check_recipe(root: Mapping, rules: Collection[str], targets: Collection[str] | None) -> Iterator[Diagnostic]:
     """Names that must be known and listed once, and revisions that only a Hub id has."""
-    for field in ("components", "targets", "allow", "controlnets", "sizes", "loras"):
+    for field in ("components", "targets", "allow", "controlnets", "t2i_adapters", "sizes", "loras"):
         yield from _repeated(field, root)
     yield from _unknown("allow", root, rules, "rule", "the rules are listed in docs/reference/preflight.md")
     if targets is not None:
         yield from _unknown("targets", root, targets, "target", f"the targets are: {', '.join(sorted(targets))}")
     references = [_value(root, key) for key in ("model", "tokenizer", "vae", "refiner")]
-    for model in [*references, *_items(root, "controlnets"), *_items(root, "loras")]:
+    listed = [item for key in ("controlnets", "t2i_adapters", "loras") for item in _items(root, key)]
+    for model in [*references, *listed]:
         if isinstance(model, Mapping):
             yield from _needless(model)
 

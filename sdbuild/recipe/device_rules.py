@@ -10,6 +10,7 @@ from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
 from sdbuild.recipe.rules import family_of
 from sdbuild.recipe.vocabulary import (
     CONTROLNET,
+    T2I_ADAPTER,
     UNET_REFINER,
     AttentionImplementation,
     Component,
@@ -227,11 +228,16 @@ def _all_compute_units(context: Context) -> Iterator[Finding]:
     source="coremltools documentation, Typed Execution",
 )
 def _float32_on_neural_engine(context: Context) -> Iterator[Finding]:
-    """UNet and ControlNets for the Neural Engine are float16."""
+    """UNet, ControlNets and T2I-Adapters for the Neural Engine are float16."""
     if context.target.compute_unit is not ComputeUnit.CPU_AND_NE:
         return
     recipe = context.recipe
-    built = {Component.UNET.value: True, UNET_REFINER: recipe.refiner is not None, CONTROLNET: bool(recipe.controlnets)}
+    built = {
+        Component.UNET.value: True,
+        UNET_REFINER: recipe.refiner is not None,
+        CONTROLNET: bool(recipe.controlnets),
+        T2I_ADAPTER: bool(recipe.t2i_adapters),
+    }
     for part in (name for name, there in built.items() if there):
         if recipe.precision.get(part) == "float32":
             message = f"`{part}` in float32 for the Neural Engine of `{context.target.name}`"

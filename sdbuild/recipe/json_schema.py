@@ -36,7 +36,8 @@ def recipe_schema() -> Schema:
     for key in _REQUIRED_IN:
         if (definition := definition_of(schema, properties[key])) is not None:
             definition.pop("required")
-    properties["controlnets"]["items"] = {"allOf": [properties["controlnets"]["items"]], "required": ["version"]}
+    for key in ("controlnets", "t2i_adapters"):
+        properties[key]["items"] = {"allOf": [properties[key]["items"]], "required": ["version"]}
     properties["sizes"]["items"] = {"allOf": [properties["sizes"]["items"]], "required": ["height", "width"]}
     for key in ("tokenizer", "vae"):
         properties[key]["required"] = ["version"]

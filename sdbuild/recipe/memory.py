@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sdbuild.recipe import architecture
+from sdbuild.recipe import architecture, t2i_adapter
 from sdbuild.recipe.architecture import Needs, Shape
 from sdbuild.recipe.facts import CheckpointFacts, known_facts
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
-from sdbuild.recipe.vocabulary import CONTROLNET, UNET_REFINER, AttentionImplementation, Component, ComputeUnit
+from sdbuild.recipe.vocabulary import (
+    CONTROLNET,
+    T2I_ADAPTER,
+    UNET_REFINER,
+    AttentionImplementation,
+    Component,
+    ComputeUnit,
+)
 
 RESERVE = 1_000_000_000
 """Bytes that an app needs beside its models: itself, the picture, Core ML's own. Nobody has published the figure; with
@@ -32,10 +39,11 @@ _PHASES: dict[str, str] = {
     "vae_decoder": "decoding",
     "safety_checker": "checking",
 }
-_DENOISING = "denoising"
-# Models of which one excludes the other: a pipeline with ControlNets takes the UNet that knows them, and the refiner's
-# UNet takes the base's place.
-_CONTROLLED = "controlled_unet"
+# T2I-Adapters are done before the first step.
+_DENOISING, _ADAPTING = "denoising", "adapting"
+# Models of which one excludes the other: a pipeline with ControlNets or T2I-Adapters takes the UNet that knows them,
+# and the refiner's UNet takes the base's place.
+_CONDITIONED = {CONTROLNET: "controlled_unet", T2I_ADAPTER: "adapted_unet"}
 _UNET = "unet"
 
 
@@ -44,7 +52,7 @@ class ModelMemory:
     """One part of a bundle while it is loaded: a model, or the two chunks of one.
 
     Attributes:
-        part: a component, `controlled_unet`, or `controlnet-NAME`.
+        part: a component, `controlled_unet`, `adapted_unet`, `controlnet-NAME` or `t2i_adapter-NAME`.
         weights: bytes of its weights in memory.
         activations: bytes of its inputs, outputs and results at the fullest moment.
     """
@@ -83,10 +91,10 @@ class MemoryEstimate:
         """Bytes in the fullest phase when each model is loaded only while it is needed, the reserve included."""
         phases: dict[str, int] = {}
         for model in self.models:
-            phase = _PHASES.get(model.part, _DENOISING)
+            phase = _phase(model.part)
             if phase != _DENOISING:
                 phases[phase] = phases.get(phase, 0) + model.bytes
-        denoising = [model for model in self.models if _PHASES.get(model.part, _DENOISING) == _DENOISING]
+        denoising = [model for model in self.models if _phase(model.part) == _DENOISING]
         return RESERVE + max([*phases.values(), sum(_together(denoising))])
 
     @property
@@ -102,11 +110,18 @@ class MemoryEstimate:
 
 def _together(models: Iterable[ModelMemory]) -> Iterator[int]:
     """Bytes of the models that are loaded at the same time: of those that exclude each other the larger one."""
-    sizes = {model.part: model.bytes for model in models}
-    controlled = sum(size for part, size in sizes.items() if part == _CONTROLLED or part.startswith(f"{CONTROLNET}-"))
-    yield max(controlled, sizes.get(_UNET, 0), sizes.get(UNET_REFINER, 0))
-    denoisers = (_CONTROLLED, _UNET, UNET_REFINER)
-    yield from (size for part, size in sizes.items() if part not in denoisers and not part.startswith(f"{CONTROLNET}-"))
+    groups: dict[str, int] = {}
+    for model in models:
+        group = _CONDITIONED.get(model.part.partition("-")[0], model.part)
+        groups[group] = groups.get(group, 0) + model.bytes
+    denoisers = (*_CONDITIONED.values(), _UNET, UNET_REFINER)
+    yield max(groups.get(denoiser, 0) for denoiser in denoisers)
+    yield from (size for group, size in groups.items() if group not in denoisers)
+
+
+def _phase(part: str) -> str:
+    """When an app needs a part that loads each model only while it needs it."""
+    return _ADAPTING if part.startswith(f"{T2I_ADAPTER}-") else _PHASES.get(part, _DENOISING)
 
 
 def app_memory(target: Target) -> int:
@@ -167,12 +182,25 @@ def _parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, N
     if recipe.controlnets:
         unet, shape = facts.unet_config, shape_of(recipe, Component.UNET, facts)
         residuals = architecture.told(architecture.unet_needs, unet, shape, residuals=True, chunks=recipe.unet.chunks)
-        yield _CONTROLLED, _UNET, residuals
+        yield _CONDITIONED[CONTROLNET], _UNET, residuals
         shape = shape_of(recipe, CONTROLNET, facts)
         for index, _ in enumerate(recipe.controlnets):
             # A ControlNet is the first half of the UNet that it was trained for (Zhang et al. 2023).
             needs = architecture.told(architecture.controlnet_needs, {**unet, "in_channels": 4}, shape)
             yield f"{CONTROLNET}-{index}", CONTROLNET, needs
+    if recipe.t2i_adapters:
+        yield from _adapted_parts(recipe, facts)
+
+
+def _adapted_parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, Needs | None]]:
+    """The UNet that takes features, and the T2I-Adapters that give them."""
+    unet, shape = facts.unet_config, shape_of(recipe, Component.UNET, facts)
+    features = architecture.told(architecture.unet_needs, unet, shape, features=True, chunks=recipe.unet.chunks)
+    yield _CONDITIONED[T2I_ADAPTER], _UNET, features
+    shape = shape_of(recipe, T2I_ADAPTER, facts)
+    for index, adapter in enumerate(recipe.t2i_adapters):
+        config = t2i_adapter.published_config(adapter) or (t2i_adapter.likely_config(unet) if unet else {})
+        yield f"{T2I_ADAPTER}-{index}", T2I_ADAPTER, architecture.told(t2i_adapter.needs, config, shape)
 
 
 def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Needs | None:

@@ -90,6 +90,15 @@ PUBLISHED: dict[str, dict[str, Config]] = {
 }
 """Family → folder of its pipeline → configuration."""
 
+_T2I_ADAPTER: Config = {"channels": [320, 640, 1280, 1280], "num_res_blocks": 2}
+T2I_ADAPTERS: dict[str, Config] = {
+    "TencentARC/t2iadapter_canny_sd14v1": _T2I_ADAPTER
+    | {"adapter_type": "full_adapter", "downscale_factor": 8, "in_channels": 1},
+    "TencentARC/t2i-adapter-canny-sdxl-1.0": _T2I_ADAPTER
+    | {"adapter_type": "full_adapter_xl", "downscale_factor": 16, "in_channels": 3},
+}
+"""Version of a T2I-Adapter → its configuration."""
+
 _SD15, _SDXL = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0"
 VARIATIONS: dict[str, tuple[str, dict[str, Config]]] = {
     "stable-diffusion-v1-5/stable-diffusion-inpainting": (_SD15, {"unet": {"in_channels": 9}}),

@@ -260,6 +260,7 @@ class Quantization(PerPart):
     vae_encoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's encoder"))
     safety_checker: Bits | None = Field(default=None, description=_BITS.format("the safety checker"))
     controlnet: Bits | None = Field(default=None, description=_BITS.format("every ControlNet"))
+    t2i_adapter: Bits | None = Field(default=None, description=_BITS.format("every T2I-Adapter"))
 
 
 class Groups(PerPart):
@@ -273,6 +274,7 @@ class Groups(PerPart):
     vae_encoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the VAE's encoder"))
     safety_checker: GroupSize | None = Field(default=None, description=_GROUPS.format("the safety checker"))
     controlnet: GroupSize | None = Field(default=None, description=_GROUPS.format("every ControlNet"))
+    t2i_adapter: GroupSize | None = Field(default=None, description=_GROUPS.format("every T2I-Adapter"))
 
 
 class Precisions(PerPart):
@@ -293,6 +295,7 @@ class Precisions(PerPart):
     vae_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's encoder"))
     safety_checker: Precision | None = Field(default=None, description=_PRECISION.format("the safety checker"))
     controlnet: Precision | None = Field(default=None, description=_PRECISION.format("every ControlNet"))
+    t2i_adapter: Precision | None = Field(default=None, description=_PRECISION.format("every T2I-Adapter"))
 
 
 class Gates(Part):
@@ -320,6 +323,7 @@ class Verification(PerPart):
     vae_encoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's encoder"))
     safety_checker: Gates | None = Field(default=None, description=_GATES.format("the safety checker"))
     controlnet: Gates | None = Field(default=None, description=_GATES.format("every ControlNet"))
+    t2i_adapter: Gates | None = Field(default=None, description=_GATES.format("every T2I-Adapter"))
 
 
 class ContactSheet(Part):
@@ -406,6 +410,12 @@ class Recipe(Part):
     controlnets: tuple[ModelReference, ...] = Field(
         default=(), max_length=16, description="ControlNets in the bundle; with any, the UNet takes their residuals."
     )
+    t2i_adapters: tuple[ModelReference, ...] = Field(
+        default=(),
+        max_length=16,
+        description="T2I-Adapters in the bundle, for SD 1.x and SDXL; with any, there is a UNet that takes their "
+        "features.",
+    )
     refiner: ModelReference | None = Field(
         default=None,
         description="For SDXL: the refiner's checkpoint, whose UNet stands beside the base's and draws the last steps.",
@@ -444,6 +454,8 @@ class Recipe(Part):
                 yield (name,), reference
         for index, reference in enumerate(self.controlnets):
             yield ("controlnets", index), reference
+        for index, reference in enumerate(self.t2i_adapters):
+            yield ("t2i_adapters", index), reference
         for index, lora in enumerate(self.loras):
             yield ("loras", index), lora
 
@@ -453,7 +465,7 @@ class Recipe(Part):
         return self.minimum_deployment_target.normalised
 
     def bits(self, part: str) -> int | None:
-        """Bits for each weight of a component or of the ControlNets; None to keep the precision."""
+        """Bits for each weight of a component, the ControlNets or the T2I-Adapters; None to keep the precision."""
         bits = self.quantization.get(part, "none")
         if bits == LINEAR_8:
             return 8
@@ -464,10 +476,10 @@ class Recipe(Part):
         return bool(self.quantization.get(part) == LINEAR_8)
 
     def precision_of(self, part: str, family: str | None = None) -> Precision:
-        """The precision of a component or of the ControlNets.
+        """The precision of a component, the ControlNets or the T2I-Adapters.
 
         Args:
-            part: a component's name or `controlnet`.
+            part: a component's name, `controlnet` or `t2i_adapter`.
             family: the checkpoint's family; SDXL's VAE overflows in half precision and SD 3's transformer is known to
                 work in float32 alone, so they are float32 unless stated.
         """

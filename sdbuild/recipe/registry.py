@@ -7,5 +7,8 @@ from sdbuild.recipe.memory_rules import MEMORY_RULES
 from sdbuild.recipe.rule import Rule
 from sdbuild.recipe.rules import PIPELINE_RULES
 from sdbuild.recipe.sd3_rules import SD3_RULES
+from sdbuild.recipe.t2i_adapter_rules import T2I_ADAPTER_RULES
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (*PIPELINE_RULES, *DEVICE_RULES, *SD3_RULES, *MEMORY_RULES)}
+RULES: dict[str, Rule] = {
+    rule.name: rule for rule in (*PIPELINE_RULES, *T2I_ADAPTER_RULES, *DEVICE_RULES, *SD3_RULES, *MEMORY_RULES)
+}

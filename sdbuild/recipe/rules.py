@@ -8,7 +8,7 @@ from sdbuild.recipe.diagnostics import one_of
 from sdbuild.recipe.facts import XL_FAMILIES, known_facts
 from sdbuild.recipe.recipe import ModelKind, Unet
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
-from sdbuild.recipe.vocabulary import CONTROLNET, UNET_REFINER, Component
+from sdbuild.recipe.vocabulary import CONTROLNET, T2I_ADAPTER, UNET_REFINER, Component
 
 _SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sd3")
 
@@ -54,12 +54,16 @@ def _unknown_channels(context: Context) -> Iterator[Finding]:
 
 @rule(
     "not-for-the-swift-package",
-    reason="Apple's Swift package feeds the UNet four channels and no guidance scale; an app of its own can feed more.",
+    reason="Apple's Swift package feeds the UNet four channels, no guidance scale and no T2I-Adapters' features; an "
+    "app of its own can feed more.",
     source="the Swift sources of apple/ml-stable-diffusion, Unet",
 )
 def _not_for_the_swift_package(context: Context) -> Iterator[Finding]:
-    """A UNet that wants a mask, a picture to edit or the guidance scale is for an app that feeds them."""
+    """A UNet that wants a mask, a picture to edit, the guidance scale or features is for an app that feeds them."""
     facts = context.facts
+    if context.recipe.t2i_adapters:
+        message = "T2I-Adapters: the Swift package loads neither them nor the UNet that takes their features"
+        yield Finding(("t2i_adapters",), message, "build them for an app that feeds `AdaptedUnet`")
     if facts is None:
         return
     help_ = "build it for an app that feeds these inputs"
@@ -118,13 +122,13 @@ def _single_file_without_prediction_type(context: Context) -> Iterator[Finding]:
 
 @rule(
     "single-file-unsupported",
-    reason="A ControlNet's, a VAE's or a tokenizer's files cannot be taken out of a single-file checkpoint.",
+    reason="A ControlNet's, T2I-Adapter's, VAE's or tokenizer's files cannot be taken out of a single-file checkpoint.",
     source="the recipe language",
 )
 def _single_file_unsupported(context: Context) -> Iterator[Finding]:
     """Only the pipeline itself comes from a single file."""
     for location, model in context.recipe.references():
-        if location[0] not in ("controlnets", "tokenizer", "vae"):
+        if location[0] not in ("controlnets", "t2i_adapters", "tokenizer", "vae"):
             continue
         if model.is_single_file:
             yield Finding((*location, "version"), "a single file here", "name a repository or a directory")
@@ -180,13 +184,15 @@ def _setting_without_component(context: Context) -> Iterator[Finding]:
     recipe = context.recipe
     if Component.UNET not in recipe.components and recipe.unet != Unet():
         yield Finding(("unet",), "`unet`: `unet` is not among the components", "remove the setting")
-    built = {component.value for component in recipe.components} | ({CONTROLNET} if recipe.controlnets else set())
-    built |= {UNET_REFINER} if recipe.refiner is not None else set()
+    built = {component.value for component in recipe.components}
+    named = {CONTROLNET: recipe.controlnets, T2I_ADAPTER: recipe.t2i_adapters, UNET_REFINER: recipe.refiner}
+    built |= {part for part, models in named.items() if models}
     for field in ("quantization", "group_size", "precision", "verify"):
         for part, value in getattr(recipe, field).named().items():
             if part not in built and value != "none":
                 what = {
                     CONTROLNET: "the recipe names no ControlNet",
+                    T2I_ADAPTER: "the recipe names no T2I-Adapter",
                     UNET_REFINER: "the recipe names no refiner",
                 }.get(part, f"`{part}` is not among the components")
                 yield Finding((field, part), f"`{field}.{part}`: {what}", "remove the setting, or add what it is for")

@@ -96,8 +96,10 @@ NAME_HELP = (
 NAME_LENGTH = 64
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 
-# The part of a pipeline that has its own bits and precision: a component, or every ControlNet of the recipe.
+# The parts of a pipeline that have bits and precision of their own besides components: all of a recipe's ControlNets,
+# and all of its T2I-Adapters.
 CONTROLNET = "controlnet"
+T2I_ADAPTER = "t2i_adapter"
 # SDXL's second denoiser, beside the base's; `refiner` of a recipe names its checkpoint.
 UNET_REFINER = "unet_refiner"
 Gate = Annotated[float, Field(ge=0, le=400)]

@@ -1,8 +1,8 @@
 """The bundle stage: the models, the tokenizer's files and `bundle.json` in the layout that the Swift package loads.
 
 Inputs: ``index`` (the checkpoint's JSON files), ``tokenizer``, with T5 ``tokenizer_3``, one role a part (`unet`,
-`controlled_unet`, `controlnet-NAME`, …) with its packages or compiled models, and ``verify-STAGE-PART`` with a
-comparison's only JSON file.
+`controlled_unet`, `controlnet-NAME`, `t2i_adapter-NAME`, …) with its packages or compiled models, and
+``verify-STAGE-PART`` with a comparison's only JSON file.
 Parameters: what the recipe and the target say, as `sdbuild.plan.draft` writes them out.
 """
 
@@ -40,7 +40,7 @@ _OPERATING_SYSTEMS = {
 _PIXELS = 8  # rows and columns of the picture for each of the latent image
 # The rest of what the target says went into the estimate.
 _TARGET = ("name", "device", "chip", "os", "os_version", "compute_unit")
-_DENOISERS = ("unet", "controlled_unet", "unet_refiner", "transformer")
+_DENOISERS = ("unet", "controlled_unet", "adapted_unet", "unet_refiner", "transformer")
 
 
 def run(
@@ -68,7 +68,8 @@ def run(
     if "tokenizer_3" in inputs:
         for name in T5_TOKENIZER:
             place(inputs["tokenizer_3"] / name, resources / name)
-    facts["extensions"] = document.extensions(facts, controlnets=bool(params["controlnets"]))
+    conditioned = {"controlnets": bool(params["controlnets"]), "t2i_adapters": "t2i_adapters" in params}
+    facts["extensions"] = document.extensions(facts, **conditioned)
     if "tokenizer" in inputs:
         write_tokenizer(inputs["tokenizer"], resources)
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))
@@ -136,10 +137,13 @@ def _document(
         "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
         "controlnets", "refiner", "vae_checkpoint", "loras", "allowed_rules", "compiled",
     )  # fmt: skip
+    # Said of bundles with adapters alone, so that those without stay as they are.
+    adapters = {"t2i_adapters": params["t2i_adapters"]} if "t2i_adapters" in params else {}
     latent = params["latent"]
     return {
         "format": document.FORMAT,
         **{name: params[name] for name in copied},
+        **adapters,
         "target": {name: params["target"][name] for name in _TARGET},
         **facts,
         "image": {"height": _PIXELS * latent["height"], "width": _PIXELS * latent["width"]},

@@ -23,6 +23,7 @@ COMPONENT_FOLDERS: Mapping[str, str] = {
     "tokenizer_3": "tokenizer_3",
     "scheduler": "scheduler",
     "controlnet": "",
+    "t2i_adapter": "",
     "index": "",
 }
 """Source component → its folder in a checkpoint of diffusers' layout ("" is the checkpoint's root)."""

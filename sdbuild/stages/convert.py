@@ -31,6 +31,10 @@ STAGE = Stage(
     ),
 )
 
+# What a UNet is called that takes more, and what many of a bundle have in common before each has its own name.
+_READY = {"controlnet_ready": "controlled_unet", "adapter_ready": "adapted_unet"}
+_NAMES = {"controlnet": "ControlNet", "t2i_adapter": "T2IAdapter"}
+
 # Parameters that are not arguments of `build`.
 _OWN = ("deployment_target", "origin", "precision")
 
@@ -45,6 +49,7 @@ _TITLES = {
     "vae_encoder": "Encodes a picture as the mean and logarithm of the variance of its latent image.",
     "safety_checker": "Tells whether a picture shows a concept that it should not.",
     "controlnet": "Turns a picture that controls the drawing into residuals for the denoiser.",
+    "t2i_adapter": "Turns a picture that controls the drawing into features for the denoiser, once for all steps.",
 }
 
 
@@ -67,8 +72,8 @@ def run(
     card = read_card(inputs["checkpoint"])
     origin = params.get("origin", "")
     component = params["component"]
-    part = "controlled_unet" if params.get("controlnet_ready") else component
-    name = "ControlNet" if component == "controlnet" else base_name(part)
+    part = next((unet for flag, unet in _READY.items() if params.get(flag)), component)
+    name = _NAMES.get(component) or base_name(part)
     convert(
         model.module,
         model.inputs,

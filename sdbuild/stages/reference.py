@@ -46,7 +46,8 @@ def run(
     count = params["samples"]
     steps, scene = _steps(inputs, arguments["component"], count), scene_of(inputs, arguments)
     sets = samples(component.inputs, scene, steps=steps, seed=params["seed"])
-    original = reference(arguments["component"], inputs["checkpoint"], family=arguments.get("family"))
+    settings = {"family": arguments.get("family"), "adapter_ready": arguments.get("adapter_ready", False)}
+    original = reference(arguments["component"], inputs["checkpoint"], **settings)
     names = [spec.name for spec in component.outputs]
     arrays = {f"{index}/input/{name}": value for index, sample in enumerate(sets) for name, value in sample.items()}
     total = count * (2 if params["precision"] == "float16" else 1)

@@ -46,6 +46,7 @@ def gives(**shapes: Shape) -> Ports:
 
 
 RESIDUALS = {f"additional_residual_{i}": shape for i, shape in enumerate([(2, 32, 16, 12), (2, 64, 8, 6)])}
+FEATURES = {"additional_feature_0": (32, 16, 12), "additional_feature_1": (64, 8, 6)}
 LATENT = (2, 4, 16, 12)
 PICTURE = (1, 3, 128, 96)
 UNET = Model(
@@ -76,6 +77,13 @@ SD_CHUNKED = {name: model for name, model in SD.items() if name not in ("Unet", 
     "ControlledUnetChunk1": Model(CHUNK1.inputs | takes(additional_residual_1=(2, 64, 8, 6)), CHUNK1.outputs),
     "ControlledUnetChunk2": Model(CHUNK2.inputs | takes(additional_residual_0=(2, 32, 16, 12)), CHUNK2.outputs),
 }
+_FEATURES_OF_ONE = gives(**{name: (1, *shape) for name, shape in FEATURES.items()})
+ADAPTED: dict[str, Model] = {
+    "AdaptedUnet": Model(UNET.inputs | takes(**{name: (2, *shape) for name, shape in FEATURES.items()}), UNET.outputs),
+    "t2i_adapter/TinyAdapter": Model(takes(adapter_cond=(1, 3, 128, 96)), _FEATURES_OF_ONE),
+    "t2i_adapter/Grey": Model(takes(adapter_cond=(1, 1, 128, 96)), _FEATURES_OF_ONE),
+}
+"""What T2I-Adapters add to a bundle."""
 MULTILINGUAL = {
     "MultilingualTextEncoderProjection": Model(
         {"nlcontextualembeddings_output": ((1, 256, 512), "float64")}, gives(encoder_hidden_states=(1, 64, 1, 256))

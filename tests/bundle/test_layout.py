@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.bundle.layout import base_name, controlnet_name, find_models
+from sdbuild.bundle.layout import base_name, conditioner_name, find_models
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,13 @@ from sdbuild.bundle.layout import base_name, controlnet_name, find_models
     ],
 )
 def test_controlnets_are_named_as_the_swift_package_does(version: str, name: str) -> None:
-    assert controlnet_name(version) == name
+    assert conditioner_name(version) == name
 
 
 def test_every_part_has_its_name() -> None:
     assert base_name("unet") == "Unet"
     assert base_name("controlnet-LllyasvielCanny") == "controlnet/LllyasvielCanny"
+    assert base_name("t2i_adapter-TinyT2IAdapter") == "t2i_adapter/TinyT2IAdapter"
     with pytest.raises(KeyError):
         base_name("vae")
 

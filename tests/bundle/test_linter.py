@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdbuild.bundle.linter import RULES, Violation, check, lint, lint_bundle
-from tests.bundle.bundles import CHUNK1, KINDS, UNET, Model, Ports, Resources, gives, write_resources
+from tests.bundle.bundles import ADAPTED, CHUNK1, KINDS, UNET, Model, Ports, Resources, gives, write_resources
 
 Break = Callable[[Resources], None]
 SUFFIXES = [".mlpackage", ".mlmodelc"]
@@ -256,6 +256,54 @@ def test_every_violation_is_named(tmp_path: Path, rule: str, kind: str, break_it
     assert any(re.search(message, str(violation)) for violation in violations), violations
 
 
+ADAPTER = "t2i_adapter/TinyAdapter"
+ADAPTER_CASES: list[tuple[str, Break, str]] = [
+    ("features", edit(ADAPTER, lambda m: m.without("additional_feature_1")), "none, AdaptedUnet takes"),
+    ("features", edit("AdaptedUnet", lambda m: m.without("additional_feature_0")), "feature_0 missing"),
+    (
+        "features",
+        edit(ADAPTER, lambda m: m.with_output("additional_feature_0", (1, 32, 8, 6))),
+        r"\[1, 32, 8, 6\], AdaptedUnet takes \[2, 32, 16, 12\]",
+    ),
+    ("features", renamed(ADAPTER, "additional_feature_1", "middle"), "no features: middle"),
+    (
+        "batch",
+        edit("AdaptedUnet", lambda m: m.with_input("additional_feature_1", (1, 64, 8, 6))),
+        "sample has batch 2",
+    ),
+    (
+        "shape",
+        edit(ADAPTER, lambda m: m.with_input("adapter_cond", (1, 2, 128, 96))),
+        r"must be \[1, 1 or 3, H, W\]: axis 1 is 2",
+    ),
+    ("missing-model", remove("AdaptedUnet"), "no AdaptedUnet, which t2i_adapter/Grey, t2i_adapter/TinyAdapter need"),
+    ("unknown-file", lambda r: (r.path / "t2i_adapter/notes.txt").write_text(""), "t2i_adapter/notes.txt: nothing"),
+]
+
+
+def lint_adapted(tmp_path: Path, break_it: Break, extensions: list[str]) -> list[Violation]:
+    """What the linter says of a bundle with T2I-Adapters, but for the rest of its document, which is not there."""
+    resources = write_resources(tmp_path / "Resources", "sd")
+    for name, model in ADAPTED.items():
+        resources.put(name, model)
+    break_it(resources)
+    return [found for found in lint(resources.path, {"extensions": extensions}) if found.rule != "document"]
+
+
+def test_t2i_adapters_are_known_where_the_document_announces_them(tmp_path: Path) -> None:
+    assert lint_adapted(tmp_path / "announced", lambda r: None, ["t2i-adapter"]) == []
+    found = lint_adapted(tmp_path / "silent", lambda r: None, [])
+    assert [(violation.rule, violation.where) for violation in found] == [
+        ("unknown-file", name) for name in ("AdaptedUnet", "t2i_adapter/Grey", ADAPTER)
+    ]
+
+
+@pytest.mark.parametrize(("rule", "break_it", "message"), ADAPTER_CASES)
+def test_what_t2i_adapters_must_satisfy(tmp_path: Path, rule: str, break_it: Break, message: str) -> None:
+    found = [violation for violation in lint_adapted(tmp_path, break_it, ["t2i-adapter"]) if violation.rule == rule]
+    assert any(re.search(message, str(violation)) for violation in found), found
+
+
 def test_compiled_models_are_held_to_the_same_rules(tmp_path: Path) -> None:
     resources = write_resources(tmp_path / "Resources", "sd", ".mlmodelc")
     resources.change("Unet", lambda model: Model(model.inputs, halves(model.outputs)))
@@ -266,7 +314,7 @@ def test_compiled_models_are_held_to_the_same_rules(tmp_path: Path) -> None:
 def test_every_rule_is_tested_and_documented() -> None:
     from tests.bundle.test_document_rules import DOCUMENT_CASES
 
-    tested = {case[0] for case in CASES} | {case[0] for case in DOCUMENT_CASES}
+    tested = {case[0] for case in (*CASES, *ADAPTER_CASES, *DOCUMENT_CASES)}
     assert tested == set(RULES)
     page = (Path(__file__).parents[2] / "docs" / "reference" / "bundle.md").read_text(encoding="utf-8")
     table = "".join(f"| `{rule}` | {meaning} |\n" for rule, meaning in RULES.items())

@@ -120,6 +120,18 @@ def save_controlnet(path: Path, family: str = "sd1", **changes: Any) -> Path:
     return path
 
 
+def save_t2i_adapter(path: Path, kind: str = "full_adapter", **changes: Any) -> Path:
+    from diffusers import T2IAdapter
+
+    config: dict[str, Any] = {
+        "full_adapter": {"channels": [32, 64], "num_res_blocks": 1},
+        "light_adapter": {"channels": [32], "num_res_blocks": 2, "in_channels": 1},
+        "full_adapter_xl": {"channels": [32, 64, 64], "num_res_blocks": 1, "downscale_factor": 16},
+    }[kind]
+    randomise(T2IAdapter(adapter_type=kind, **(config | changes))).save_pretrained(path)
+    return path
+
+
 def save_vae(path: Path, **changes: Any) -> Path:
     from diffusers import AutoencoderKL
 
@@ -172,6 +184,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         "transformer": save_transformer,
         "t5": save_t5,
         "controlnet": save_controlnet,
+        "t2i_adapter": save_t2i_adapter,
         "vae": save_vae,
         "text_encoder": save_text_encoder,
         "safety_checker": save_safety_checker,

@@ -106,6 +106,10 @@ def _controlnet(unet: Config) -> Config:
     return kept | {"_class_name": "ControlNetModel", "conditioning_embedding_out_channels": [16, 32, 96, 256]}
 
 
+def _t2i_adapter(**fields: Any) -> Config:
+    return {"_class_name": "T2IAdapter", "channels": [_W1, _W2, _W4, _W4], "in_channels": 3} | fields
+
+
 CONTROLNETS: dict[str, Config] = {
     "lllyasviel/control_v11p_sd15_canny": _controlnet(UNETS["stable-diffusion-v1-5/stable-diffusion-v1-5"]),
     "thibaud/controlnet-sd21-canny-diffusers": _controlnet(UNETS["stabilityai/stable-diffusion-2-1"]),
@@ -115,6 +119,15 @@ CONTROLNETS: dict[str, Config] = {
         _xl(down_block_types=[_DOWN, _DOWN, _DOWN], mid_block_type="UNetMidBlock2D", transformer_layers_per_block=1)
     ),
     "diffusers/controlnet-canny-sdxl-1.0-mid": _controlnet(_xl(transformer_layers_per_block=[0, 0, 1])),
+}
+
+T2I_ADAPTERS: dict[str, Config] = {
+    "TencentARC/t2iadapter_canny_sd14v1": _t2i_adapter(in_channels=1),
+    "TencentARC/t2iadapter_depth_sd14v1": _t2i_adapter(),
+    "TencentARC/t2iadapter_color_sd14v1": _t2i_adapter(
+        adapter_type="light_adapter", channels=[_W1, _W2, _W4], num_res_blocks=4
+    ),
+    "TencentARC/t2i-adapter-canny-sdxl-1.0": _t2i_adapter(adapter_type="full_adapter_xl", downscale_factor=16),
 }
 
 VAES: dict[str, Config] = {

@@ -66,6 +66,35 @@ def test_batch_and_text_length(saved: Save) -> None:
     assert [spec.shape for spec in model.inputs] == [(1, 4, 8, 8), (1,), (1, 24, 1, 256)]
 
 
+def test_interface_of_t2i_adapters_and_their_unet(saved: Save) -> None:
+    unet = build("unet", saved("unet"), latent_height=8, latent_width=12, batch=1, adapter_ready=True)
+    assert shapes(unet.inputs[3:]) == {
+        "additional_feature_0": ((1, 32, 8, 12), "float16"),
+        "additional_feature_1": ((1, 64, 4, 6), "float16"),
+    }
+    adapter = build("t2i_adapter", saved("t2i_adapter"), latent_height=8, latent_width=12)
+    assert shapes(adapter.inputs) == {"adapter_cond": ((1, 3, 64, 96), "float16")}
+    assert shapes(adapter.outputs) == {
+        "additional_feature_0": ((1, 32, 8, 12), "float32"),
+        "additional_feature_1": ((1, 64, 4, 6), "float32"),
+    }
+    assert all(spec.description.endswith(".") for spec in (*adapter.inputs, *adapter.outputs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "family", "message"),
+    [
+        ("full_adapter", {}, "sdxl", "an adapter for another family; SDXL takes full_adapter_xl"),
+        ("full_adapter_xl", {}, None, "Stable Diffusion 1 takes full_adapter or light_adapter"),
+        ("full_adapter", {"in_channels": 4}, None, "in_channels = 4 is not supported; a picture has 1 or 3"),
+        ("full_adapter", {"channels": [32] * 5}, None, "8 by 12 cannot be halved .* multiples of 16"),
+    ],
+)
+def test_t2i_adapters_that_no_unet_takes(saved: Save, kind: str, changes: Any, family: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build("t2i_adapter", saved("t2i_adapter", kind, **changes), latent_height=8, latent_width=12, family=family)
+
+
 KINDS = {
     "text_encoder": "text_encoder",
     "unet": "unet",
@@ -73,6 +102,7 @@ KINDS = {
     "vae_encoder": "vae",
     "safety_checker": "safety_checker",
     "controlnet": "controlnet",
+    "t2i_adapter": "t2i_adapter",
 }
 
 
@@ -171,6 +201,8 @@ def test_other_mistakes(saved: Save, tmp_path: Path) -> None:
         build("unet", saved("unet"), latent_height=8, latent_width=7)
     with pytest.raises(ModelError, match="Unknown attention implementation 'FLASH'"):
         build("unet", saved("unet"), attention_implementation="FLASH", latent_height=8, latent_width=8)
+    with pytest.raises(ModelError, match="residuals or a T2I-Adapter's features, not both"):
+        build("unet", saved("unet"), controlnet_ready=True, adapter_ready=True)
     with pytest.raises(ModelError, match="78 tokens"):
         build("text_encoder", saved("text_encoder"), text_sequence_length=78)
     with pytest.raises(ModelError, match="hidden_act = 'swish'"):

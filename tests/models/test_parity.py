@@ -37,7 +37,8 @@ def inputs_for(model: ComponentModel) -> list[torch.Tensor]:
 def parity(model: ComponentModel, checkpoint: Path, family: str | None = None) -> dict[str, float]:
     inputs = inputs_for(model)
     results = model.materialise()(*[value.clone() for value in inputs])
-    expected = reference(model.component, checkpoint, family=family)(*inputs)
+    adapter_ready = any(spec.name.startswith("additional_feature") for spec in model.inputs)
+    expected = reference(model.component, checkpoint, family=family, adapter_ready=adapter_ready)(*inputs)
     assert [tuple(result.shape) for result in results] == [spec.shape for spec in model.outputs]
     assert all(result.dtype == torch.float32 for result in results)
     return {
@@ -92,6 +93,26 @@ def test_unet_with_controlnet(saved: Save, family: str, implementation: str) -> 
     assert min(parity(controlnet, checkpoint).values()) >= GATE
     residuals = [spec for spec in unet.inputs if spec.name.startswith("additional_residual")]
     assert [(spec.name, spec.shape) for spec in controlnet.outputs] == [(spec.name, spec.shape) for spec in residuals]
+
+
+@pytest.mark.parametrize("implementation", ["ORIGINAL", "SPLIT_EINSUM", "SPLIT_EINSUM_V2", "SDPA"])
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "lcm", "inpainting", "no-mid-block"])
+def test_unet_with_t2i_adapter(saved: Save, family: str, implementation: str) -> None:
+    sizes: dict[str, Any] = {"latent_height": 8, "latent_width": 12}
+    checkpoint = saved("unet", family)
+    settings = {"attention_implementation": implementation, "query_chunk": 50}
+    unet = build("unet", checkpoint, adapter_ready=True, **settings, **sizes)
+    assert parity(unet, checkpoint)["noise_pred"] >= GATE
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["full_adapter", "light_adapter", "full_adapter_xl"])
+def test_t2i_adapter(saved: Save, kind: str, channels: int) -> None:
+    checkpoint = saved("t2i_adapter", kind, in_channels=channels)
+    family = "sdxl" if kind == "full_adapter_xl" else None
+    adapter = build("t2i_adapter", checkpoint, latent_height=8, latent_width=12, family=family)
+    assert [spec.shape for spec in adapter.inputs] == [(1, channels, 64, 96)]
+    assert min(parity(adapter, checkpoint).values()) >= GATE
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (33, 40)])

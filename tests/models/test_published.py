@@ -12,7 +12,7 @@ import torch
 
 from sdbuild.models.build import build
 from sdbuild.recipe import CheckpointFacts, ComponentFacts, read_component_facts
-from tests.models.published import CONTROLNETS, UNETS, VAES
+from tests.models.published import CONTROLNETS, T2I_ADAPTERS, UNETS, VAES
 
 SIZE = {"latent_height": 64, "latent_width": 64}
 
@@ -56,6 +56,24 @@ def test_controlnet(name: str, tmp_path: Path) -> None:
     residuals = model.module(*(torch.empty(spec.shape, device="meta") for spec in model.inputs))
     assert [tuple(residual.shape) for residual in residuals] == [spec.shape for spec in model.outputs]
     assert len(residuals) == (10 if "sdxl" in name else 13)
+
+
+@pytest.mark.parametrize("name", T2I_ADAPTERS)
+def test_t2i_adapter(name: str, tmp_path: Path) -> None:
+    """Its features are what the UNet that it was trained for takes, and the UNet takes no others."""
+    xl = "sdxl" in name
+    model = "stabilityai/stable-diffusion-xl-base-1.0" if xl else "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    for folder in ("adapter", "unet"):
+        (tmp_path / folder).mkdir()
+    family = "sdxl" if xl else None
+    adapter = build("t2i_adapter", saved(T2I_ADAPTERS[name], tmp_path / "adapter"), family=family, **SIZE)
+    features = adapter.module(*(torch.empty(spec.shape, device="meta") for spec in adapter.inputs))
+    assert [tuple(feature.shape) for feature in features] == [spec.shape for spec in adapter.outputs]
+    unet = build("unet", saved(UNETS[model], tmp_path / "unet"), adapter_ready=True, **SIZE)
+    taken = [(spec.name, spec.shape[1:]) for spec in unet.inputs if spec.name.startswith("additional_feature_")]
+    assert [(spec.name, spec.shape[1:]) for spec in adapter.outputs] == taken
+    (noise,) = unet.module(*(torch.empty(spec.shape, device="meta") for spec in unet.inputs))
+    assert noise.shape == (2, 4, 64, 64)
 
 
 @pytest.mark.parametrize("component", ["vae_decoder", "vae_encoder"])

@@ -62,7 +62,7 @@ MODELS = [
     and (
         "architectures" in config
         or config.get("_class_name")
-        in ("UNet2DConditionModel", "SD3Transformer2DModel", "AutoencoderKL", "ControlNetModel")
+        in ("UNet2DConditionModel", "SD3Transformer2DModel", "AutoencoderKL", "ControlNetModel", "T2IAdapter")
     )
 ]
 

@@ -42,6 +42,15 @@ RECIPES = {
             "allow: [controlnet-unsupported-family]",
         ]
     ),
+    # Two adapters, the second a light one for pictures in grey; all that is made of a UNet.
+    "adapted": _recipe(
+        "tiny-sd",
+        "components: [text_encoder, unet, vae_decoder]",
+        't2i_adapters: [{version: "builtin:tiny-t2i-adapter"}, {version: "builtin:tiny-t2i-adapter-light"}]',
+        "quantization: {unet: 6, t2i_adapter: 6}",
+        "unet: {chunks: 2}",
+        _ALLOW,
+    ),
     "multilingual": "\n".join(
         [
             "extends: small-sd",

@@ -38,6 +38,12 @@ def controlnets(*folders: Path) -> list[Any]:
     return [ControlNetModel.from_pretrained(folder, local_files_only=True) for folder in folders]
 
 
+def t2i_adapters(*folders: Path) -> list[Any]:
+    from diffusers import T2IAdapter
+
+    return [T2IAdapter.from_pretrained(folder, local_files_only=True) for folder in folders]
+
+
 def numpy_latents(seed: int, count: int = 1) -> torch.Tensor:
     """What NumPy's legacy generator gives for pictures of the tests' size, drawn one picture after the other."""
     state = np.random.RandomState(seed)

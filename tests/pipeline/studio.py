@@ -55,6 +55,24 @@ RECIPES = {
         unet: {chunks: 2}
         controlnets: [{version: ../checkpoints/edges}, {version: "builtin:tiny-controlnet"}]
         """,
+    "sd-adapted": """
+        extends: sd
+        components: [text_encoder, unet, vae_decoder]
+        precision: {t2i_adapter: float32, vae_encoder: null, safety_checker: null}
+        unet: {chunks: 2}
+        t2i_adapters: [{version: "builtin:tiny-t2i-adapter"}, {version: "builtin:tiny-t2i-adapter-light"}]
+        allow: [not-for-the-swift-package]
+        """,
+    "sd-adapted-batch-1": """
+        extends: sd-adapted
+        unet: {batch: 1, chunks: 1}
+        """,
+    "sdxl-adapted": """
+        extends: sdxl
+        precision: {t2i_adapter: float32}
+        t2i_adapters: [{version: "builtin:tiny-t2i-adapter-sdxl"}]
+        allow: [not-for-the-swift-package]
+        """,
     "sd-half": """
         extends: sd
         precision: {text_encoder: float16}

@@ -20,6 +20,7 @@ from tests.pipeline.originals import (
     numpy_latents,
     original,
     photograph,
+    t2i_adapters,
 )
 from tests.pipeline.studio import Studio
 
@@ -96,6 +97,50 @@ def test_controlnets(studio: Studio, names: list[str]) -> None:
     assert likeness(pictures, expected) >= ALIKE_DB
     without = ours(PROMPT, steps=3, seed=1, generator="torch")
     assert likeness(pictures, without) < 40, "the ControlNets must be seen"
+
+
+@pytest.mark.parametrize("recipe", ["sd-adapted", "sd-adapted-batch-1"])
+@pytest.mark.parametrize("weights", [(0.8,), (1.0, 0.4)])
+def test_t2i_adapters(studio: Studio, recipe: str, weights: tuple[float, ...]) -> None:
+    """The second adapter is a light one, which takes a picture in grey."""
+    names = ["tiny-t2i-adapter", "tiny-t2i-adapter-light"][: len(weights)]
+    pictures = [edges(), photograph().convert("L")][: len(weights)]
+    ours = Pipeline.from_bundle(studio.bundle(recipe), reduce_memory=True)
+    images = dict(zip(["TinyT2IAdapter", "TinyT2IAdapterLight"], pictures, strict=False))
+    common: dict[str, Any] = {"steps": 3, "seed": 1, "generator": "torch"}
+    drawn = ours(PROMPT, adapter_images=images, adapter_conditioning_scale=weights, **common)
+    loaded = t2i_adapters(*(studio.checkpoint(name) for name in names))
+    several = len(weights) > 1
+    theirs = original(
+        "StableDiffusionAdapterPipeline",
+        studio.checkpoint("tiny-sd"),
+        adapter=loaded if several else loaded[0],
+    )
+    expected = theirs(
+        PROMPT,
+        image=pictures if several else pictures[0],
+        adapter_conditioning_scale=list(weights) if several else weights[0],
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(1),
+        **SIZE,
+    ).images
+    assert likeness(drawn, expected) >= ALIKE_DB
+    assert likeness(drawn, ours(PROMPT, **common)) < 40, "the T2I-Adapters must be seen"
+
+
+def test_a_t2i_adapter_for_sdxl(studio: Studio) -> None:
+    ours = Pipeline.from_bundle(studio.bundle("sdxl-adapted"))
+    common: dict[str, Any] = {"negative_prompt": NEGATIVE, "guidance_scale": 5.0, "adapter_conditioning_scale": 0.8}
+    pictures = ours(
+        PROMPT, adapter_images={"TinyT2IAdapterSdxl": edges()}, steps=3, seed=4, generator="torch", **common
+    )
+    (adapter,) = t2i_adapters(studio.checkpoint("tiny-t2i-adapter-sdxl"))
+    kind, checkpoint = "StableDiffusionXLAdapterPipeline", studio.checkpoint("tiny-sdxl")
+    theirs = original(kind, checkpoint, adapter=adapter, add_watermarker=False)
+    expected = theirs(
+        PROMPT, image=edges(), num_inference_steps=3, generator=torch.Generator().manual_seed(4), **SIZE, **common
+    ).images
+    assert likeness(pictures, expected) >= ALIKE_DB
 
 
 @pytest.mark.parametrize("guidance_scale", [7.5, 1.0])

@@ -83,6 +83,19 @@ def test_controlnet_pictures_by_order_and_by_name(studio: Studio, run: Any, give
         assert sorted(picture.info["controlnets"].split(", ")) == ["Edges", "TinyControlnet"]
 
 
+@pytest.mark.parametrize("given", ["edges.png,photo.png", "TinyT2IAdapter:edges.png,TinyT2IAdapterLight:photo.png"])
+def test_t2i_adapters_pictures_and_their_weights(studio: Studio, run: Any, given: str) -> None:
+    studio.bundle("sd-adapted")
+    photograph().save("photo.png")
+    edges().save("edges.png")
+    words = ("prompt=a fox", "steps=1", f"adapter_image={given}", "adapter_conditioning_scale=1,0.4")
+    status, out, err = run("generate", *studio.words("sd-adapted"), *words)
+    assert status == 0, err
+    with Image.open(out.strip()) as picture:
+        assert picture.info["t2i_adapters"] == "TinyT2IAdapter, TinyT2IAdapterLight"
+        assert picture.info["adapter_conditioning_scale"] == "1, 0.4"
+
+
 def test_too_many_controlnet_pictures(studio: Studio, run: Any) -> None:
     studio.bundle("sd")
     edges().save("edges.png")
@@ -108,6 +121,12 @@ def test_too_many_controlnet_pictures(studio: Studio, run: Any) -> None:
         (["prompt=a", "safety=never"], "write on or off"),
         (["prompt=a", "seed="], "'seed=' has no value"),
         (["prompt=a", "controlnet_image=none.png"], "no such picture"),
+        (["prompt=a", "adapter_image=none.png"], "no such picture"),
+        (["prompt=a", "adapter_conditioning_scale=1"], "there is no adapter_image="),
+        (
+            ["prompt=a", "adapter_image=a", "adapter_conditioning_scale=x"],
+            "a number is needed, or one for each picture",
+        ),
         (["prompt=a", "recipe=tiny-sf"], "did you mean"),
         (["prompt=a", "target=iphone-15-por"], "did you mean 'iphone-15-pro'?"),
         (["prompt=a", "extra"], "unknown word 'extra'"),

@@ -207,3 +207,17 @@ def test_a_recipe_that_contradicts_the_checkpoint_is_refused(
 def test_another_checkpoint_as_refiner_is_refused_before_any_work(families: Studio) -> None:
     with pytest.raises(Exception, match="this is no refiner"):
         families.make("no-refiner", "convert:unet_refiner")
+
+
+def test_t2i_adapters_and_their_unet_are_verified_and_linted(families: Studio) -> None:
+    bundle = families.bundle("adapted", "on")
+    assert lint_bundle(bundle) == []
+    document = read_document(bundle)
+    assert document["extensions"] == ["t2i-adapter"]
+    assert [entry["name"] for entry in document["t2i_adapters"]] == ["TinyT2IAdapter", "TinyT2IAdapterLight"]
+    assert {"UnetChunk1", "AdaptedUnetChunk1", "t2i_adapter/TinyT2IAdapterLight"} <= document["models"].keys()
+    verified = document["verification"]
+    parts = ("t2i_adapter-TinyT2IAdapter", "t2i_adapter-TinyT2IAdapterLight", "adapted_unet")
+    assert {f"{stage}-{part}" for stage in ("convert", "quantize") for part in parts} <= verified.keys()
+    assert verified["chunk-adapted_unet"]["outputs"]["noise_pred"]["palettized_db"] > 28
+    assert all(figure["structure_db"] > 100 for figure in verified[f"convert-{parts[1]}"]["outputs"].values())

@@ -94,6 +94,29 @@ def test_an_unknown_controlnet(studio: Studio) -> None:
         Pipeline.from_bundle(studio.bundle("sd-controlled"))(PROMPT, controlnet_images={"Edge": photograph()})
 
 
+def test_t2i_adapters_that_are_not_there(studio: Studio) -> None:
+    with pytest.raises(
+        PipelineError, match="has no AdaptedUnet, which T2I-Adapters need; list them under t2i_adapters"
+    ):
+        Pipeline.from_bundle(studio.bundle("sd"))(PROMPT, adapter_images={"TinyT2IAdapter": photograph()})
+    adapted = Pipeline.from_bundle(studio.bundle("sd-adapted"))
+    with pytest.raises(PipelineError, match="no T2I-Adapter called 'TinyT2IAdaptor'; did you mean 'TinyT2IAdapter'"):
+        adapted(PROMPT, adapter_images={"TinyT2IAdaptor": photograph()})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adapter_conditioning_scale": (1.0, 2.0)}, "1,2: 2 weights for 1 adapter images"),
+        ({"adapter_conditioning_scale": float("nan")}, "numbers are needed"),
+        ({"controlnet_images": {"B": photograph()}}, "not both; draw with one of them"),
+    ],
+)
+def test_requests_with_t2i_adapters_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Request.of({"adapter_images": {"A": photograph()}, **options})
+
+
 def test_a_bundle_that_draws_with_controlnets_alone(changed: Any) -> None:
     def edit(document: dict[str, Any]) -> None:
         del document["models"]["UnetChunk1"]

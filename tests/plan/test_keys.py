@@ -15,6 +15,7 @@ import pytest
 from sdbuild import stages
 from sdbuild.plan import action
 from sdbuild.plan.action import closure, key_document
+from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
 from sdbuild.store import key_of
@@ -62,6 +63,11 @@ RECIPES: dict[str, dict[str, str]] = {
         "quantization": "{transformer: 8}",
         "targets": "[mac-studio-m2-ultra]",
     },
+    "adapted": {
+        "model": "{version: org/model, revision: " + "a" * 40 + "}",
+        "t2i_adapters": "[{version: TencentARC/t2iadapter_canny_sd14v1, revision: " + "b" * 40 + "}]",
+        "quantization": "{t2i_adapter: 8}",
+    },
     "tiny": {"model": "{version: 'builtin:tiny-sd'}", "minimum_deployment_target": "macOS14"},
 }
 
@@ -98,6 +104,12 @@ def test_sources_come_first_among_what_a_bundle_needs(workspace: Any) -> None:
     names = [each.stage.name for each in closure(graph.products()[0])]
     last_source = max(index for index, name in enumerate(names) if name == "source")
     assert set(names[: last_source + 1]) == {"source"}
+
+
+def test_two_t2i_adapters_cannot_have_one_name(workspace: Any) -> None:
+    workspace.recipe(t2i_adapters="[{version: org/canny-sd}, {version: org/canny_sd}]")
+    with pytest.raises(PlanError, match="t2i_adapters: two would be called OrgCannySd in the bundle"):
+        make_plan(parse_options({"recipe": "phone"}))
 
 
 def test_the_local_part_of_a_version_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

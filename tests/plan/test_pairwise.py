@@ -29,6 +29,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "bits": ("none", 6, 8, "linear8", "4 in groups"),
     "chunks": (1, 2),
     "controlnets": (0, 1, 2),
+    "t2i_adapters": (0, 1, 2),
     "batch": (1, 2),
     "sizes": (1, 2),
     "system": ("iOS16", "iOS18"),
@@ -38,6 +39,7 @@ CHECKPOINTS = {"refined": "tiny-sdxl"}
 XL = ("tiny-sdxl", "tiny-ssd", "refined")
 EXTENDED = ("tiny-sd-inpaint", "tiny-lcm")
 CONTROLNETS = ("builtin:tiny-controlnet", "builtin:tiny-controlnet-sd2")
+T2I_ADAPTERS = ("builtin:tiny-t2i-adapter", "builtin:tiny-t2i-adapter-light")
 
 
 def covering() -> list[Case]:
@@ -68,7 +70,8 @@ def refusals(case: Case, os_generation: int) -> set[str]:
         "batch-1-sdxl": xl and single,
         "controlnet-with-batch-1": controlled and single,
         "controlnet-unsupported-family": controlled and xl,
-        "not-for-the-swift-package": case["family"] in EXTENDED,
+        "not-for-the-swift-package": case["family"] in EXTENDED or case["t2i_adapters"] > 0,
+        "t2i-adapter-unsupported-family": case["family"] == "tiny-sd2" and case["t2i_adapters"] > 0,
         "sdpa-needs-newer-target": case["attention"] == "SDPA" and case["system"] == "iOS16",
         "groups-need-newer-target": case["bits"] == "4 in groups" and case["system"] == "iOS16",
         "deployment-target-newer-than-os": case["system"] == "iOS18" and os_generation < 18,
@@ -90,6 +93,7 @@ def recipe_of(case: Case) -> dict[str, str]:
         "group_size": "{unet: 16}" if case["bits"] == "4 in groups" else "{}",
         "minimum_deployment_target": case["system"],
         "controlnets": "[" + ", ".join(f'{{version: "{n}"}}' for n in CONTROLNETS[: case["controlnets"]]) + "]",
+        "t2i_adapters": "[" + ", ".join(f'{{version: "{n}"}}' for n in T2I_ADAPTERS[: case["t2i_adapters"]]) + "]",
         "targets": "[mac-studio-m2-ultra]",
     }
     return lines | ({"refiner": '{version: "builtin:tiny-sdxl-refiner"}'} if case["family"] == "refined" else {})
@@ -120,15 +124,15 @@ def test_pairs_of_settings(workspace: Any, facts: dict[str, CheckpointFacts]) ->
 
 def _check_plan(case: Case, names: list[str]) -> None:
     """What is built of a UNet: for each size each of its forms, converted, compressed, chunked and verified."""
-    controls, sizes = case["controlnets"], case["sizes"]
-    unets = sizes * (1 + bool(controls) + (case["family"] == "refined"))
+    controls, adapters, sizes = case["controlnets"], case["t2i_adapters"], case["sizes"]
+    unets = sizes * (1 + bool(controls) + bool(adapters) + (case["family"] == "refined"))
     count = {stage: sum(name.startswith(f"{stage}:") for name in names) for stage in ("convert", "chunk", "bundle")}
     encoders = 2 if case["family"] in XL else 1
     assert count["bundle"] == sizes
-    assert count["convert"] == encoders + unets + sizes * (controls + 1), case
+    assert count["convert"] == encoders + unets + sizes * (controls + adapters + 1), case
     assert count["chunk"] == (unets if case["chunks"] == 2 else 0)
     # The refiner's own bits are not set.
-    quantized = 0 if case["bits"] == "none" else sizes * (1 + bool(controls))
+    quantized = 0 if case["bits"] == "none" else sizes * (1 + bool(controls) + bool(adapters))
     assert sum(name.startswith("quantize:") for name in names) == quantized
     verified = count["convert"] + count["chunk"] + quantized
     assert sum(name.startswith("verify:") for name in names) == verified

@@ -19,6 +19,7 @@ from sdbuild.recipe import (
     catalogue_directories,
     known_facts,
     load_target,
+    t2i_adapter,
 )
 from sdbuild.recipe.architecture import (
     Needs,
@@ -30,7 +31,7 @@ from sdbuild.recipe.architecture import (
     unet_needs,
 )
 from sdbuild.recipe.memory import RESERVE, MemoryEstimate, ModelMemory, estimate
-from sdbuild.recipe.published import PUBLISHED
+from sdbuild.recipe.published import PUBLISHED, T2I_ADAPTERS
 
 TARGETS = catalogue_directories("targets", Path(__file__).parent)
 GIGABYTE = 10**9
@@ -72,6 +73,10 @@ def test_published_counts() -> None:
     text = text_encoder_needs(PUBLISHED["sdxl"]["text_encoder_2"], 77, 2, projection=True)
     assert text.parameters == 694_659_840
     assert controlnet_needs(PUBLISHED["sd1"]["unet"], Shape(64, 64)).parameters == 361_279_120
+    adapters = {name: t2i_adapter.needs(config, Shape(64, 64)).parameters for name, config in T2I_ADAPTERS.items()}
+    assert list(adapters.values()) == [77_000_640, 79_028_160]
+    light = {"adapter_type": "light_adapter", "channels": [320, 640, 1280], "num_res_blocks": 4, "downscale_factor": 8}
+    assert t2i_adapter.needs(light, Shape(64, 64)).parameters == 18_689_200
     consistency = unet_needs(PUBLISHED["sd1"]["unet"] | {"time_cond_proj_dim": 256}, Shape(64, 64))
     assert consistency.parameters == counts["sd1"] + 256 * 320
 
@@ -196,6 +201,8 @@ def test_what_is_loaded_at_the_same_time() -> None:
         "controlnet-A": 20,
         "controlnet-B": 30,
         "unet_refiner": 120,
+        "adapted_unet": 95,
+        "t2i_adapter-A": 25,
     }
     models = tuple(ModelMemory(part, size - 1, 1) for part, size in sizes.items())
     found = MemoryEstimate(models, 10 * GIGABYTE, False)
@@ -204,6 +211,29 @@ def test_what_is_loaded_at_the_same_time() -> None:
     assert found.needed == found.together
     encoders = MemoryEstimate(models[:2], 0, True)
     assert (encoders.needed - RESERVE, encoders.fits) == (3, False)
+
+
+def test_t2i_adapters_are_done_before_the_first_step() -> None:
+    sizes = {"unet": 100, "adapted_unet": 101, "t2i_adapter-A": 60, "t2i_adapter-B": 50, "vae_decoder": 8}
+    found = MemoryEstimate(tuple(ModelMemory(part, size, 0) for part, size in sizes.items()), 0, True)
+    assert found.one_at_a_time - RESERVE == 60 + 50
+    assert found.together - RESERVE == 101 + 60 + 50 + 8
+
+
+def test_the_features_are_inputs_of_the_unet() -> None:
+    plain, adapted = (unet("sd1", 64, "SPLIT_EINSUM", features=features) for features in (False, True))
+    elements = 320 * 64**2 + 640 * 32**2 + 1280 * 16**2 + 1280 * 8**2
+    assert adapted.activations - plain.activations == 2 * 2 * elements
+    plain, adapted = (unet("sdxl", 96, "SPLIT_EINSUM", features=features) for features in (False, True))
+    assert adapted.activations - plain.activations == 2 * 2 * (320 * 48**2 + 640 * 48**2 + 2 * 1280 * 24**2)
+
+
+def test_the_estimate_counts_t2i_adapters() -> None:
+    built = recipe("sd1", 64, t2i_adapters=({"version": "TencentARC/t2iadapter_canny_sd14v1"}, {"version": "a/b"}))
+    models = {model.part: model.weights for model in on("iphone-15-pro", built).models}
+    assert models["adapted_unet"] == models["unet"]
+    # Of an adapter that nothing is known of, what TencentARC's adapters with three channels have.
+    assert (models["t2i_adapter-0"], models["t2i_adapter-1"]) == (77_000_640 * 2, 77_369_280 * 2)
 
 
 def test_what_the_checkpoint_does_not_tell_is_left_out() -> None:

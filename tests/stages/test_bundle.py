@@ -14,7 +14,7 @@ from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.linter import lint_bundle
 from sdbuild.models import tiny
 from sdbuild.stages import bundle
-from tests.bundle.bundles import SD, SD_CHUNKED, SDXL, Model, write_compiled, write_package
+from tests.bundle.bundles import ADAPTED, SD, SD_CHUNKED, SDXL, Model, write_compiled, write_package
 
 PARTS = {
     "text_encoder": ["TextEncoder"],
@@ -46,7 +46,7 @@ def artifacts(
         inputs[part] = root / part
         (root / part).mkdir(parents=True)
         for name in names:
-            base = "ControlNet" if name.startswith("controlnet/") else name
+            base = {"controlnet": "ControlNet", "t2i_adapter": "T2IAdapter"}.get(name.partition("/")[0], name)
             write = write_compiled if compiled else write_package
             write(root / part / f"{base}{'.mlmodelc' if compiled else '.mlpackage'}", models[name])
         (root / part / "modules.json").write_text("{}")
@@ -105,6 +105,22 @@ def build(
     out.mkdir()
     bundle.run(inputs, parameters(parts, **changes), out, lambda fraction, message: None)
     return out
+
+
+def test_a_bundle_with_t2i_adapters_says_what_its_app_feeds(tmp_path: Path) -> None:
+    names = ("TinyAdapter", "Grey")
+    added = {"adapted_unet": ["AdaptedUnet"], **{f"t2i_adapter-{name}": [f"t2i_adapter/{name}"] for name in names}}
+    parts = PARTS | added
+    adapters = [{"name": name, "version": "builtin:a", "revision": None, "source": "builtin"} for name in names]
+    out = build(tmp_path / "in", tmp_path / "out", parts, SD | ADAPTED, "tiny-sd", t2i_adapters=adapters)
+    document = json.loads((out / "bundle.json").read_text())
+    assert document["extensions"] == ["t2i-adapter"]
+    assert document["t2i_adapters"] == adapters
+    assert listing(out / "Resources" / "t2i_adapter") == ["Grey.mlpackage", "TinyAdapter.mlpackage"]
+    assert document["models"]["t2i_adapter/Grey"]["attention_implementation"] is None
+    assert document["models"]["AdaptedUnet"]["attention_implementation"] == "SPLIT_EINSUM"
+    plain = build(tmp_path / "plain", tmp_path / "plain-out", PARTS, SD, "tiny-sd")
+    assert "t2i_adapters" not in json.loads((plain / "bundle.json").read_text())
 
 
 def listing(directory: Path) -> list[str]:

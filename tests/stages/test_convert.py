@@ -122,6 +122,22 @@ def test_a_controlnet_ready_unet_has_a_name_of_its_own(checkpoints: Path, tmp_pa
     assert all(feature.description.endswith(".") for feature in residuals)
 
 
+def test_t2i_adapters_and_the_unet_for_them_have_names_of_their_own(checkpoints: Path, tmp_path: Path) -> None:
+    unet = UNET_CONVERSION | {"adapter_ready": True, "batch": 2}
+    out = converted(checkpoints / "tiny-sd/unet", tmp_path / "unet", **unet)
+    assert top_level(out) == ["AdaptedUnet.mlpackage", "modules.json"]
+    taken = read_interface(out / "AdaptedUnet.mlpackage").inputs
+    adapter = {"component": "t2i_adapter", "latent_height": 8, "latent_width": 8, "family": None}
+    tiny.generate("tiny-t2i-adapter-light", tmp_path / "checkpoint")
+    out = converted(tmp_path / "checkpoint", tmp_path / "adapter", **adapter, **CONVERSION)
+    assert top_level(out) == ["T2IAdapter.mlpackage", "modules.json"]
+    interface = read_interface(out / "T2IAdapter.mlpackage")
+    assert [(feature.name, feature.shape) for feature in interface.inputs] == [("adapter_cond", (1, 1, 64, 64))]
+    assert all(feature.dtype == "float32" for feature in interface.outputs)
+    features = {feature.name: feature.shape[1:] for feature in interface.outputs}
+    assert features == {f.name: f.shape[1:] for f in taken if f.name.startswith("additional_feature_")}
+
+
 def test_a_checkpoint_of_another_class_is_refused(checkpoints: Path, tmp_path: Path) -> None:
     parameters = TEXTS | CONVERSION | {"component": "text_encoder", "family": None}
     with pytest.raises(SdbuildError, match="UNet2DConditionModel"):

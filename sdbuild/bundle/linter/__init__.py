@@ -14,7 +14,7 @@ from typing import Any
 from sdbuild.bundle.document import read_document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES
-from sdbuild.bundle.linter.agreement import lint_presence, lint_residual_agreement, lint_sizes
+from sdbuild.bundle.linter.agreement import lint_conditioners, lint_presence, lint_sizes
 from sdbuild.bundle.linter.chunks import joined, lint_feed
 from sdbuild.bundle.linter.contents import Contents, scan
 from sdbuild.bundle.linter.contract import CHUNKED, ROWS
@@ -47,7 +47,7 @@ def lint(resources: Path, document: Mapping[str, Any] | None = None) -> list[Vio
     violations += _lint_models(contents, sizes)
     if _REQUIRED not in (document or {}).get("allowed_rules", ()):
         violations += lint_presence(contents)
-    violations += lint_residual_agreement(contents)
+    violations += lint_conditioners(contents)
     violations += lint_sizes(contents, sizes)
     if contents.has("TextEncoder") or contents.has("TextEncoder2"):
         violations += lint_tokenizer(resources)

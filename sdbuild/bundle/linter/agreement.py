@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.bundle.interface import Interface
 from sdbuild.bundle.linter.chunks import joined
 from sdbuild.bundle.linter.contents import Contents
-from sdbuild.bundle.linter.contract import CONTROLNET, REQUIRED
-from sdbuild.bundle.linter.models import Sizes, lint_residuals, residuals
+from sdbuild.bundle.linter.contract import CONDITIONERS, REQUIRED, Conditioners, Numbered
+from sdbuild.bundle.linter.models import Sizes, lint_numbers, numbered
 from sdbuild.bundle.linter.violation import Violation
 
 _REFINER_IDS, _BASE_IDS = 5, 6
@@ -19,35 +20,63 @@ def lint_presence(contents: Contents) -> Iterator[Violation]:
     for alternatives in REQUIRED[contents.kind]:
         if not any(contents.has(name) for name in alternatives):
             yield Violation("missing-model", "Resources", f"no {' or '.join(alternatives)}")
-    controlnets = [name for name in contents.paths if name.startswith(CONTROLNET)]
-    if controlnets and contents.row("ControlledUnet") and not contents.has("ControlledUnet"):
-        yield Violation("missing-model", "Resources", f"no ControlledUnet, which {', '.join(controlnets)} need")
+    for each in CONDITIONERS:
+        found = [name for name in contents.paths if name.startswith(each.folder)]
+        if found and contents.row(each.unet) and not contents.has(each.unet):
+            yield Violation("missing-model", "Resources", f"no {each.unet}, which {', '.join(found)} need")
 
 
-def lint_residual_agreement(contents: Contents) -> Iterator[Violation]:
-    """Every ControlNet's outputs are the residual inputs of ControlledUnet."""
-    taken = None
-    if pair := contents.pair("ControlledUnet"):
-        row = contents.row("ControlledUnet")
-        taken = residuals(joined(*pair, row).inputs) if row else None
-    elif "ControlledUnet" in contents.interfaces:
-        taken = residuals(contents.interfaces["ControlledUnet"].inputs)
-    if taken is not None:
-        yield from lint_residuals("ControlledUnet", taken)
-    for name, interface in contents.interfaces.items():
-        if not name.startswith(CONTROLNET):
-            continue
-        given = residuals(interface.outputs)
-        yield from lint_residuals(name, given)
-        others = [feature.name for feature in interface.outputs if feature.name not in given]
-        if others:
-            yield Violation("residuals", name, f"outputs that are no residuals: {', '.join(others)}")
-        if taken is None:
-            continue
-        for residual in sorted({*taken, *given}):
-            if given.get(residual) != taken.get(residual):
-                what = f"{_shape(given, residual)}, ControlledUnet takes {_shape(taken, residual)}"
-                yield Violation("residuals", f"{name}, {residual}", what)
+def lint_conditioners(contents: Contents) -> Iterator[Violation]:
+    """Every ControlNet's outputs are the residual inputs of ControlledUnet, every T2I-Adapter's of AdaptedUnet."""
+    for each in CONDITIONERS:
+        unet = _interface(contents, each.unet)
+        taken = numbered(unet.inputs, Numbered(each.word, "inputs")) if unet is not None else None
+        if unet is not None and taken is not None:
+            yield from lint_numbers(each.unet, taken, each.word, each.rule)
+            yield from _lint_batch(unet, taken, each)
+        for name, interface in contents.interfaces.items():
+            if name.startswith(each.folder):
+                yield from _lint_given(name, interface, taken, each)
+
+
+def _interface(contents: Contents, unet: str) -> Interface | None:
+    """What a UNet, whole or as a pair, takes and gives; None where nothing loads it, or it is not there."""
+    row = contents.row(unet)
+    if row is None:
+        return None
+    pair = contents.pair(unet)
+    return joined(*pair, row) if pair else contents.interfaces.get(unet)
+
+
+def _lint_batch(unet: Interface, taken: dict[str, tuple[int, ...]], each: Conditioners) -> Iterator[Violation]:
+    """What is repeated for each row of a UNet's batch has as many rows."""
+    batch = {feature.shape[0] for feature in unet.inputs if feature.name == "sample" and feature.shape}
+    for tensor, shape in taken.items():
+        if each.repeated and batch and {*shape[:1]} != batch:
+            what = f"shape {list(shape)}, but sample has batch {min(batch)}"
+            yield Violation("batch", f"{each.unet}, {tensor}", what)
+
+
+def _lint_given(
+    name: str, interface: Interface, taken: dict[str, tuple[int, ...]] | None, each: Conditioners
+) -> Iterator[Violation]:
+    given = numbered(interface.outputs, Numbered(each.word, "outputs"))
+    yield from lint_numbers(name, given, each.word, each.rule)
+    others = [feature.name for feature in interface.outputs if feature.name not in given]
+    if others:
+        yield Violation(each.rule, name, f"outputs that are no {each.rule}: {', '.join(others)}")
+    if taken is None:
+        return
+    for tensor in sorted({*taken, *given}):
+        if _row(given, tensor, each) != _row(taken, tensor, each):
+            what = f"{_shape(given, tensor)}, {each.unet} takes {_shape(taken, tensor)}"
+            yield Violation(each.rule, f"{name}, {tensor}", what)
+
+
+def _row(shapes: dict[str, tuple[int, ...]], tensor: str, each: Conditioners) -> tuple[int, ...] | None:
+    """What both sides have in common of a shape: all of it, or all but the batch."""
+    shape = shapes.get(tensor)
+    return shape[1:] if shape is not None and each.repeated else shape
 
 
 def lint_sizes(contents: Contents, sizes: Sizes) -> Iterator[Violation]:

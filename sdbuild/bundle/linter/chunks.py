@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdbuild.bundle.interface import Feature, Interface
-from sdbuild.bundle.linter.contract import RESIDUAL, Row
+from sdbuild.bundle.linter.contract import Row
 from sdbuild.bundle.linter.violation import Violation
 
 
@@ -40,4 +40,5 @@ def joined(first: Interface, second: Interface, row: Row) -> Interface:
 
 def _is_original(feature: Feature, row: Row) -> bool:
     named = feature.name in {port.name for port in row.inputs}
-    return named or (row.residuals == "inputs" and RESIDUAL.fullmatch(feature.name) is not None)
+    numbered = row.numbered is not None and row.numbered.side == "inputs" and row.numbered.has(feature.name)
+    return named or numbered

@@ -9,7 +9,7 @@ from pathlib import Path
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.interface import Interface, read_interface
 from sdbuild.bundle.layout import COMPILED, MERGES, PACKAGE, T5_TOKENIZER, VOCABULARY, find_models
-from sdbuild.bundle.linter.contract import CHUNKED, CONTROLNET, PipelineKind, Row, kind_of, row_of
+from sdbuild.bundle.linter.contract import CHUNKED, CONDITIONERS, PipelineKind, Row, kind_of, row_of
 from sdbuild.bundle.linter.violation import Violation
 
 T5 = "TextEncoderT5"
@@ -86,10 +86,10 @@ def _lint_names(contents: Contents) -> Iterator[Violation]:
 def _lint_files(resources: Path, contents: Contents) -> Iterator[Violation]:
     known = {VOCABULARY, MERGES, *(T5_TOKENIZER if contents.kind == "sd3" else ())}
     models = set(contents.paths.values())
-    folder = resources / CONTROLNET.rstrip("/")
-    inside = folder.iterdir() if folder.is_dir() else ()
+    folders = [folder for each in CONDITIONERS if (folder := resources / each.folder.rstrip("/")).is_dir()]
+    inside = [path for folder in folders for path in folder.iterdir()]
     for path in sorted([*resources.iterdir(), *inside]):
-        if path not in models and path != folder and not (path.parent == resources and path.name in known):
+        if path not in models and path not in folders and not (path.parent == resources and path.name in known):
             yield Violation("unknown-file", path.relative_to(resources).as_posix(), "nothing loads it")
     if contents.kind == "sd3":
         present = [T5] if T5 in contents.paths else []

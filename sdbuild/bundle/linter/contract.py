@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Size = int | str
+Size = int | str | tuple[int, ...]
 PipelineKind = Literal["sd", "sdxl", "sd3"]
 
 MEANINGS = {
@@ -43,13 +43,30 @@ class Port:
 
     Attributes:
         name: its name; for one that is read dynamically, the usual name.
-        shape: sizes, outermost first; None when nothing depends on it.
+        shape: sizes, outermost first: a number, one of some numbers, or a letter; None when nothing depends on it.
         optional: it may be missing.
     """
 
     name: str
     shape: tuple[Size, ...] | None
     optional: bool = False
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Tensors that one model gives and another takes, called by a word and numbers from 0 on.
+
+    Attributes:
+        word: their name before the number.
+        side: which side of the model has them.
+    """
+
+    word: str
+    side: Literal["inputs", "outputs"]
+
+    def has(self, name: str) -> bool:
+        """Whether an input or output is one of them."""
+        return re.fullmatch(rf"{self.word}_\d+", name) is not None
 
 
 @dataclass(frozen=True)
@@ -61,32 +78,57 @@ class Row:
         outputs: what it reads.
         any_input: there is one input, whatever its name.
         any_output: there is one output, whatever its name.
-        residuals: which side has the numbered residuals besides.
+        numbered: the numbered tensors that it has besides, and on which side.
     """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     any_input: bool = False
     any_output: bool = False
-    residuals: Literal["inputs", "outputs"] | None = None
+    numbered: Numbered | None = None
 
 
-RESIDUAL = re.compile(r"additional_residual_(\d+)")
-CHUNKED = ("Unet", "ControlledUnet", "UnetRefiner")
-CONTROLNET = "controlnet/"
+@dataclass(frozen=True)
+class Conditioners:
+    """Models in a folder of their own that turn pictures into what a UNet takes.
+
+    Attributes:
+        folder: where they lie in Resources.
+        unet: the UNet.
+        word: what the tensors are called that pass, before their number.
+        rule: the rule that both sides must agree.
+        document: the list in `bundle.json`.
+        repeated: whether their batch is 1, and an app repeats what they give for each row of the UNet's.
+    """
+
+    folder: str
+    unet: str
+    word: str
+    rule: str
+    document: str
+    repeated: bool
+
+
+CONTROLNET, T2I_ADAPTER = "controlnet/", "t2i_adapter/"
+CONDITIONERS = (
+    Conditioners(CONTROLNET, "ControlledUnet", "additional_residual", "residuals", "controlnets", repeated=False),
+    Conditioners(T2I_ADAPTER, "AdaptedUnet", "additional_feature", "features", "t2i_adapters", repeated=True),
+)
+CHUNKED = ("Unet", "ControlledUnet", "AdaptedUnet", "UnetRefiner")
 
 
 def _text(width: str, hidden: str, pooled: Port) -> Row:
     return Row((Port("input_ids", (1, "L")),), (Port(hidden, (1, "L", width)), pooled), any_input=True)
 
 
-def _denoiser(
-    batch: Size, width: str, *extra: Port, residuals: Literal["inputs"] | None = None, channels: int = 4
-) -> Row:
+_RESIDUALS, _FEATURES = Numbered("additional_residual", "inputs"), Numbered("additional_feature", "inputs")
+
+
+def _denoiser(batch: Size, width: str, *extra: Port, numbered: Numbered | None = None, channels: int = 4) -> Row:
     latent = (batch, channels, "h", "w")
     states = Port("encoder_hidden_states", (batch, width, 1, "L"))
     inputs = (Port("sample", latent), Port("timestep", (batch,)), states, *extra)
-    return Row(inputs, (Port("noise_pred", latent),), any_output=True, residuals=residuals)
+    return Row(inputs, (Port("noise_pred", latent),), any_output=True, numbered=numbered)
 
 
 def _xl_denoiser(width: str, time_ids: str) -> Row:
@@ -111,7 +153,7 @@ _CONTROLNET_ROW = Row(
         Port("controlnet_cond", (2, 3, "H", "W")),
     ),
     (),
-    residuals="outputs",
+    numbered=Numbered("additional_residual", "outputs"),
 )
 _MULTILINGUAL = Row(
     (Port("nlcontextualembeddings_output", (1, 256, 512)),),
@@ -139,7 +181,7 @@ ROWS: dict[PipelineKind, dict[str, Row]] = {
         "TextEncoder": _text("D", "last_hidden_state", Port("pooled_outputs", None, optional=True)),
         "MultilingualTextEncoderProjection": _MULTILINGUAL,
         "Unet": _denoiser("B", "D"),
-        "ControlledUnet": _denoiser(2, "D", residuals="inputs"),
+        "ControlledUnet": _denoiser(2, "D", numbered=_RESIDUALS),
         "VAEDecoder": _decoder(4),
         "VAEEncoder": _ENCODER,
         "SafetyChecker": _SAFETY_CHECKER,
@@ -174,6 +216,7 @@ EXTENSIONS: dict[str, str] = {
     "inpainting": "the UNet takes a mask and the masked picture's latents after the noisy latents: nine channels",
     "instruct-pix2pix": "the UNet takes the latents of the picture to edit after the noisy latents: eight channels",
     "sdxl-controlnet": "ControlNets for SDXL, and the UNet that takes their residuals, as the SD pipeline has them",
+    "t2i-adapter": "T2I-Adapters, and the UNet that takes the weighted sum of their features",
     "guidance-embedding": "the UNet takes the embedded guidance scale as `timestep_cond`",
 }
 """What `bundle.json` may say that an app must feed beyond what the Swift package feeds."""
@@ -181,7 +224,7 @@ EXTENSIONS: dict[str, str] = {
 _XL_CONDITIONS = (Port("text_embeds", (2, "P")), Port("time_ids", (2, "T")))
 _XL_CONTROLNET = "sdxl-controlnet"
 _XL_CONTROLNET_ROWS = {
-    "ControlledUnet": _denoiser(2, "X", *_XL_CONDITIONS, residuals="inputs"),
+    "ControlledUnet": _denoiser(2, "X", *_XL_CONDITIONS, numbered=_RESIDUALS),
     CONTROLNET: replace(
         _CONTROLNET_ROW,
         inputs=(
@@ -192,8 +235,17 @@ _XL_CONTROLNET_ROWS = {
     ),
 }
 
+_T2I_ADAPTER = "t2i-adapter"
+_T2I_ADAPTER_ROWS: dict[PipelineKind, dict[str, Row]] = {
+    "sd": {"AdaptedUnet": _denoiser("B", "D", numbered=_FEATURES)},
+    "sdxl": {"AdaptedUnet": _denoiser(2, "X", *_XL_CONDITIONS, numbered=_FEATURES)},
+}
+_T2I_ADAPTER_ROW = Row(
+    (Port("adapter_cond", (1, (1, 3), "H", "W")),), (), numbered=Numbered("additional_feature", "outputs")
+)
+
 _CHANNELS = {"inpainting": 9, "instruct-pix2pix": 8}
-_EXTENDED = ("Unet", "ControlledUnet")
+_EXTENDED = ("Unet", "ControlledUnet", "AdaptedUnet")
 
 
 def row_of(kind: PipelineKind, name: str, extensions: Collection[str] = ()) -> Row | None:
@@ -204,10 +256,15 @@ def row_of(kind: PipelineKind, name: str, extensions: Collection[str] = ()) -> R
         name: the model's path without suffix.
         extensions: what the bundle says that its app feeds besides, keys of `EXTENSIONS`.
     """
-    is_controlnet = name.startswith(CONTROLNET) and name.count("/") == 1
+    folder = next((each.folder for each in CONDITIONERS if name.startswith(each.folder) and name.count("/") == 1), None)
+    is_controlnet = folder == CONTROLNET
     if kind == "sd" and is_controlnet:
         return _CONTROLNET_ROW
     row = ROWS[kind].get(name)
+    if kind in _T2I_ADAPTER_ROWS and _T2I_ADAPTER in extensions:
+        if folder == T2I_ADAPTER:
+            return _T2I_ADAPTER_ROW
+        row = _T2I_ADAPTER_ROWS[kind].get(name, row)
     if kind == "sdxl" and _XL_CONTROLNET in extensions:
         row = _XL_CONTROLNET_ROWS.get(CONTROLNET if is_controlnet else name, row)
     return _extended(row, extensions) if row is not None and name in _EXTENDED else row

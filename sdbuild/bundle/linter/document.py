@@ -10,7 +10,7 @@ from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.interface import Feature, Interface
 from sdbuild.bundle.layout import COMPILED
 from sdbuild.bundle.linter.contents import Contents
-from sdbuild.bundle.linter.contract import CONTROLNET
+from sdbuild.bundle.linter.contract import CHUNKED, CONDITIONERS
 from sdbuild.bundle.linter.models import Sizes
 from sdbuild.bundle.linter.violation import Violation
 
@@ -67,8 +67,8 @@ def _lint_digests(document: Mapping[str, Any], resources: Path, contents: Conten
 
 def _lint_facts(document: Mapping[str, Any], contents: Contents, sizes: Sizes) -> Iterator[Violation]:
     compiled = any(path.suffix == COMPILED for path in contents.paths.values())
-    controlnets = {name.removeprefix(CONTROLNET) for name in contents.paths if name.startswith(CONTROLNET)}
-    chunked = "UnetChunk1" in contents.paths or "ControlledUnetChunk1" in contents.paths
+    # The refiner's chunks follow the base's.
+    chunked = any(f"{unet}Chunk1" in contents.paths for unet in CHUNKED if unet != "UnetRefiner")
     facts: dict[str, tuple[Any, Any]] = {
         "compiled": (document["compiled"], compiled),
         "family": (_KINDS.get(document["family"], document["family"]), contents.kind),
@@ -79,8 +79,11 @@ def _lint_facts(document: Mapping[str, Any], contents: Contents, sizes: Sizes) -
         "text_sequence_length": (document["text_sequence_length"], sizes.get("L")),
         "unet.batch": (document["unet"]["batch"], sizes.get("B")),
         "unet.chunks": (document["unet"]["chunks"], 2 if chunked else 1),
-        "controlnets": ({controlnet["name"] for controlnet in document["controlnets"]}, controlnets),
     }
+    for each in CONDITIONERS:
+        said = {entry["name"] for entry in document.get(each.document, ())}
+        names = {name.removeprefix(each.folder) for name in contents.paths if name.startswith(each.folder)}
+        facts[each.document] = (said, names)
     for key, (said, found) in facts.items():
         if found is not None and said != found:
             yield Violation("document-facts", f"{_WHERE}, {key}", f"says {_text(said)}, the models say {_text(found)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sdbuild.bundle.interface import Feature, Interface
-from sdbuild.bundle.linter.contract import MEANINGS, RESIDUAL, Port, Row
+from sdbuild.bundle.linter.contract import MEANINGS, Numbered, Port, Row, Size
 from sdbuild.bundle.linter.violation import Violation
 
 _NUMBERS = ("float16", "float32", "float64", "int32")
@@ -42,8 +42,8 @@ def lint_model(name: str, interface: Interface, row: Row, sizes: Sizes) -> Itera
         sizes: the letters that are known, to be extended.
     """
     inputs, outputs = list(interface.inputs), list(interface.outputs)
-    if row.residuals == "inputs":
-        inputs = [feature for feature in inputs if not RESIDUAL.fullmatch(feature.name)]
+    if row.numbered is not None and row.numbered.side == "inputs":
+        inputs = [feature for feature in inputs if not row.numbered.has(feature.name)]
     if row.any_input and len(inputs) != 1:
         yield Violation("single-input", name, f"{len(inputs)} inputs ({_names(inputs)}); there must be exactly one")
     elif row.any_input:
@@ -65,18 +65,18 @@ def lint_model(name: str, interface: Interface, row: Row, sizes: Sizes) -> Itera
     yield from _lint_types(name, interface)
 
 
-def residuals(features: tuple[Feature, ...]) -> dict[str, tuple[int, ...]]:
-    """The numbered residuals among inputs or outputs: name → shape."""
-    return {feature.name: feature.shape for feature in features if RESIDUAL.fullmatch(feature.name)}
+def numbered(features: tuple[Feature, ...], which: Numbered) -> dict[str, tuple[int, ...]]:
+    """The numbered tensors among inputs or outputs: name → shape."""
+    return {feature.name: feature.shape for feature in features if which.has(feature.name)}
 
 
-def lint_residuals(name: str, found: dict[str, tuple[int, ...]]) -> Iterator[Violation]:
-    """Residuals are numbered from 0 without a gap."""
-    missing = [wanted for i in range(len(found)) if (wanted := f"additional_residual_{i}") not in found]
+def lint_numbers(name: str, found: dict[str, tuple[int, ...]], word: str, rule: str) -> Iterator[Violation]:
+    """Numbered tensors are numbered from 0 without a gap."""
+    missing = [wanted for i in range(len(found)) if (wanted := f"{word}_{i}") not in found]
     if not found:
-        yield Violation("residuals", name, "no additional_residual_0, additional_residual_1, …")
+        yield Violation(rule, name, f"no {word}_0, {word}_1, …")
     elif missing:
-        yield Violation("residuals", name, f"{len(found)} residuals, but {', '.join(missing)} missing")
+        yield Violation(rule, name, f"{len(found)} {rule}, but {', '.join(missing)} missing")
 
 
 def _lint_named(
@@ -95,17 +95,21 @@ def _lint_port(name: str, feature: Feature, port: Port, sizes: Sizes) -> Iterato
     if port.shape is None:
         return
     where = f"{name}, {feature.name}"
-    wanted = f"[{', '.join(map(str, port.shape))}]"
+    wanted = f"[{', '.join(map(_size, port.shape))}]"
     if len(feature.shape) != len(port.shape):
         yield Violation("shape", where, f"shape {list(feature.shape)}, must be {wanted}")
         return
     for axis, (size, meaning) in enumerate(zip(feature.shape, port.shape, strict=True)):
-        if isinstance(meaning, int):
-            if size != meaning:
+        if not isinstance(meaning, str):
+            if size not in (meaning if isinstance(meaning, tuple) else (meaning,)):
                 rule = "batch" if axis == 0 and meaning == 2 else "shape"
                 yield Violation(rule, where, f"shape {list(feature.shape)}, must be {wanted}: axis {axis} is {size}")
         elif violation := sizes.bind(meaning, size, where):
             yield violation
+
+
+def _size(size: Size) -> str:
+    return " or ".join(map(str, size)) if isinstance(size, tuple) else str(size)
 
 
 def _lint_types(name: str, interface: Interface) -> Iterator[Violation]:

@@ -25,6 +25,7 @@ RULES = {
     "time-ids": "`time_ids` has 6 values for SDXL, 5 for its refiner",
     "chunk-feed": "chunk 2 is fed the original inputs and chunk 1's outputs, and nothing else",
     "residuals": "ControlNets give exactly the residuals that ControlledUnet takes, under the same names",
+    "features": "T2I-Adapters give exactly the features that AdaptedUnet takes, but for the batch, by the same names",
     "t5-files": "T5's model and its two tokenizer files are there together, or none is",
     "tokenizer-missing": "`vocab.json` and `merges.txt` are needed to read a prompt",
     "vocabulary": "`vocab.json` maps each token to an id of its own",

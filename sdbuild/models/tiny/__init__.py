@@ -1,9 +1,9 @@
 """Complete tiny checkpoints in diffusers layout, generated deterministically: the `builtin:` models.
 
 ``tiny-sd``, ``tiny-sd2``, ``tiny-sdxl`` and ``tiny-sd3`` are whole pipelines with the topology of SD 1.5, SD 2.1, SDXL
-base and SD 3 medium; ``tiny-controlnet`` is a ControlNet for ``tiny-sd``. The others are variants of these, as
-inpainting, latent consistency, distilled and refining checkpoints are of theirs. They need no network, and their
-weights are random: they exercise every stage and draw colourful noise.
+base and SD 3 medium; ``tiny-controlnet`` is a ControlNet for ``tiny-sd`` and ``tiny-t2i-adapter`` a T2I-Adapter. The
+others are variants of these, as inpainting, latent consistency, distilled and refining checkpoints are of theirs. They
+need no network, and their weights are random: they exercise every stage and draw colourful noise.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _MODELS = {
     "SD3Transformer2DModel": (sd3_topology.transformer, _DIFFUSERS_WEIGHTS),
     "T5EncoderModel": (sd3_topology.t5, "model.safetensors"),
     "ControlNetModel": (topology.controlnet, _DIFFUSERS_WEIGHTS),
+    "T2IAdapter": (topology.t2i_adapter, _DIFFUSERS_WEIGHTS),
     "AutoencoderKL": (topology.vae, _DIFFUSERS_WEIGHTS),
     "CLIPTextModel": (topology.clip_text, "model.safetensors"),
     "CLIPTextModelWithProjection": (topology.clip_text, "model.safetensors"),

@@ -180,6 +180,30 @@ def controlnet(config: Config) -> Shapes:
     return _unet_down(config) | join("", parts)
 
 
+# T2I-Adapter
+
+
+def t2i_adapter(config: Config) -> Shapes:
+    """T2IAdapter: residual convolutions at each level; the light one's are narrow between two 1×1 convolutions."""
+    channels: list[int] = config["channels"]
+    first = config["in_channels"] * config["downscale_factor"] ** 2
+    light, xl = config["adapter_type"] == "light_adapter", config["adapter_type"] == "full_adapter_xl"
+    parts: dict[str, Shapes] = {} if light else {"conv_in": _conv(first, channels[0])}
+    widths = [*channels, channels[-1]] if light else channels
+    previous = first if light else channels[0]
+    for index, width in enumerate(widths):
+        block, inner = f"body.{index}.", width // 4 if light else width
+        if light:
+            parts |= {f"{block}in_conv": _conv(previous, inner, 1), f"{block}out_conv": _conv(inner, width, 1)}
+        elif previous != width and not (xl and index > 2):
+            parts[f"{block}in_conv"] = _conv(previous, width, 1)
+        for layer in range(config["num_res_blocks"]):
+            parts[f"{block}resnets.{layer}.block1"] = _conv(inner, inner)
+            parts[f"{block}resnets.{layer}.block2"] = _conv(inner, inner, 3 if light else 1)
+        previous = width
+    return join("adapter.", parts)
+
+
 # VAE
 
 

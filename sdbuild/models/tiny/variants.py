@@ -115,10 +115,29 @@ def _controlnet(base: str) -> dict[str, Config]:
     }
 
 
+def _t2i_adapter(kind: str, channels: list[int], *, pixels: int = 8, pictures: int = 3) -> dict[str, Config]:
+    """A T2I-Adapter: its type, its channels at each level, its first square of pixels, its picture's channels."""
+    return {
+        "": {
+            "_class_name": "T2IAdapter",
+            "_diffusers_version": BASES[_SD]["unet"]["_diffusers_version"],
+            "adapter_type": kind,
+            "channels": channels,
+            "downscale_factor": pixels,
+            "in_channels": pictures,
+            "num_res_blocks": 2,
+        }
+    }
+
+
 PIPELINES: dict[str, dict[str, Config]] = {
     **{name: _changed(BASES[base], changes) for name, (base, changes) in _VARIANTS.items()},
     "tiny-controlnet-sd2": _controlnet("tiny-sd2"),
     "tiny-controlnet-sdxl": _controlnet("tiny-sdxl"),
+    # As TencentARC published them: for SD 1 with a picture in colour or in grey, and for SDXL.
+    "tiny-t2i-adapter": _t2i_adapter("full_adapter", [32, 64, 64]),
+    "tiny-t2i-adapter-light": _t2i_adapter("light_adapter", [32, 64], pictures=1),
+    "tiny-t2i-adapter-sdxl": _t2i_adapter("full_adapter_xl", [32, 64, 64, 64], pixels=16),
 }
 
 
