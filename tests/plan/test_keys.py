@@ -62,6 +62,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "quantization": "{transformer: 8}",
         "targets": "[mac-studio-m2-ultra]",
     },
+    "inverted": {
+        "model": "{version: org/model, revision: " + "a" * 40 + "}",
+        "textual_inversions": "[{version: org/toy, revision: " + "b" * 40 + ", file: toy.pt, token: <toy>}]",
+    },
     "tiny": {"model": "{version: 'builtin:tiny-sd'}", "minimum_deployment_target": "macOS14"},
 }
 
