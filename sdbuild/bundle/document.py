@@ -7,7 +7,7 @@ concerns the machine that built it stands in `build-host.json`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.interface import Feature, read_interface
 from sdbuild.bundle.layout import DOCUMENT, MERGES, RESOURCES, T5_TOKENIZER, VOCABULARY
 from sdbuild.bundle.metadata import read_card
+from sdbuild.bundle.new_tokens import names_of
+from sdbuild.bundle.tokenizer import INVERSIONS
 
 FORMAT = 1
 NOT_VERIFIED = "not verified"
@@ -78,6 +80,21 @@ def tokenizer_facts(resources: Path, padding: str) -> Json:
         "padding_token": padding,
         "files": {name: f"sha256:{file_digest(resources / name)}" for name in names},
     }
+
+
+def textual_inversions(tokenizer: Path, named: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """What an app must write in a prompt for each textual inversion.
+
+    Args:
+        tokenizer: the folder of the tokenizer that has them.
+        named: where each comes from, as the recipe names it.
+    """
+    tokens = json.loads((tokenizer / INVERSIONS).read_bytes())["tokens"] if named else []
+    return [
+        {**source, "token": token["token"], "vectors": token["vectors"], "changes": token["changes"]}
+        | {"tokens": names_of(token["token"], token["vectors"])}
+        for source, token in zip(named, tokens, strict=True)
+    ]
 
 
 def checkpoint_facts(index: Path, other_vae: Path | None = None) -> Json:

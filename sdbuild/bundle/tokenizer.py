@@ -13,12 +13,28 @@ from sdbuild.bundle.layout import MERGES, VOCABULARY
 START, END, PADDING = "<|startoftext|>", "<|endoftext|>", "!"
 """The tokens that the Swift package looks up by name."""
 
+INVERSIONS = "textual_inversions.json"
+"""Beside a tokenizer with textual inversions: what each new entry is."""
+
 _WHOLE = "tokenizer.json"
 _HEADER = "#version: 0.2"
 
 
 def write_tokenizer(source: Path, resources: Path) -> None:
     """Write both files to `resources`.
+
+    Raises:
+        BundleError: the tokenizer's files are missing or are no byte-pair encoding.
+    """
+    vocabulary, merges = read_tokenizer(source)
+    # The Swift package cuts the text at newlines and drops what follows the last one.
+    merges = "".join(f"{line}\n" for line in merges.split("\n") if line.strip())
+    for name, text in ((VOCABULARY, vocabulary), (MERGES, merges)):
+        (resources / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_tokenizer(source: Path) -> tuple[str, str]:
+    """The texts of both files.
 
     A checkpoint that has only the newer `tokenizer.json` holds the same vocabulary and merges in it.
 
@@ -27,20 +43,14 @@ def write_tokenizer(source: Path, resources: Path) -> None:
     """
     try:
         if (source / VOCABULARY).is_file() and (source / MERGES).is_file():
-            vocabulary = (source / VOCABULARY).read_text(encoding="utf-8")
-            merges = (source / MERGES).read_text(encoding="utf-8")
-        else:
-            vocabulary, merges = _from_whole(json.loads((source / _WHOLE).read_bytes()))
+            return (source / VOCABULARY).read_text(encoding="utf-8"), (source / MERGES).read_text(encoding="utf-8")
+        return _from_whole(json.loads((source / _WHOLE).read_bytes()))
     except FileNotFoundError as error:
         raise BundleError(
             f"{source}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{source}: the tokenizer is no byte-pair encoding ({error!r})") from error
-    # The Swift package cuts the text at newlines and drops what follows the last one.
-    merges = "".join(f"{line}\n" for line in merges.split("\n") if line.strip())
-    for name, text in ((VOCABULARY, vocabulary), (MERGES, merges)):
-        (resources / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def padding_token(source: Path) -> str:

@@ -277,12 +277,24 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def read_pickle(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, StoredTensor]:
     """The same of a file that `torch.save` wrote; only tensors are unpickled, no code is run."""
+    # Training code saves its own counters beside the model's state.
+    state, mapped = unpickle(path)
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else {"": state}
+    return {
+        name: stored_tensor(path, name, tensor, mapped)
+        for name, tensor in state.items()
+        if str(name).startswith(prefixes)
+    }
+
+
+def unpickle(path: Path) -> tuple[Any, bool]:
+    """What `torch.save` wrote, with no code run, and whether its tensors are mapped from the file."""
     import torch
 
     # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
     mapped = zipfile.is_zipfile(path)
     try:
-        state = torch.load(path, mmap=mapped, weights_only=True, map_location="cpu")
+        return torch.load(path, mmap=mapped, weights_only=True, map_location="cpu"), mapped
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: holds more than tensors, and nothing else is read from it, because what a pickle brings along "
@@ -290,20 +302,19 @@ def read_pickle(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, Stor
         ) from error
     except Exception as error:
         raise ModelError(f"{path}: cannot be read as PyTorch weights ({error}). Download it again.") from error
-    # Training code saves its own counters beside the model's state.
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else {"": state}
-    tensors = {}
-    for name, tensor in state.items():
-        if not str(name).startswith(prefixes):
-            continue
-        if not isinstance(tensor, torch.Tensor):
-            raise ModelError(f"{path}: entry {name!r} is no tensor. Expected a plain state dictionary.")
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype not in STORAGE_TYPES:
-            raise ModelError(f"{path}: tensor {name} has the type {dtype}; known are {', '.join(STORAGE_TYPES)}.")
-        raw = tensor.detach().view(torch.uint16) if dtype == "bfloat16" else tensor.detach()
-        tensors[name] = StoredTensor(name, tuple(tensor.shape), dtype, raw.numpy(), mapped and raw.is_contiguous())
-    return tensors
+
+
+def stored_tensor(path: Path, name: str, tensor: Any, mapped: bool) -> StoredTensor:
+    """A tensor that was unpickled."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        raise ModelError(f"{path}: entry {name!r} is no tensor. Expected a plain state dictionary.")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in STORAGE_TYPES:
+        raise ModelError(f"{path}: tensor {name} has the type {dtype}; known are {', '.join(STORAGE_TYPES)}.")
+    raw = tensor.detach().view(torch.uint16) if dtype == "bfloat16" else tensor.detach()
+    return StoredTensor(name, tuple(tensor.shape), dtype, raw.numpy(), mapped and raw.is_contiguous())
 
 
 def _first_line(error: Exception) -> str:

@@ -29,6 +29,7 @@ class Scene:
 
     Attributes:
         vocabulary: number of tokens of the text encoder; CLIP's last two are start and end of text.
+        new_tokens: how many textual inversions have added to them.
         scaling_factor: latents are multiplied by this after encoding (0.18215 for Stable Diffusion 1 and 2).
         shift_factor: what is taken off latents before (0.0609 for Stable Diffusion 3).
         text_states: hidden states of some prompts, (prompts, tokens, width), the empty prompt first; None where the
@@ -39,6 +40,7 @@ class Scene:
     """
 
     vocabulary: int = 49408
+    new_tokens: int = 0
     scaling_factor: float = 0.18215
     shift_factor: float = 0.0
     text_states: NDArray[np.float32] | None = None
@@ -168,6 +170,9 @@ def _token_ids(shape: tuple[int, ...], scene: Scene, rng: np.random.Generator) -
     ids[:, 0] = scene.vocabulary - 2
     words = min(length - 2, 5 + int(rng.integers(0, max(length // 2, 1))))
     ids[:, 1 : 1 + words] = rng.integers(0, scene.vocabulary - 2, (batch, words))
+    if scene.new_tokens:
+        new = scene.vocabulary + rng.permutation(scene.new_tokens)[: -(-words // 2)]
+        ids[:, 1 : 1 + 2 * len(new) : 2] = new
     return ids
 
 

@@ -38,6 +38,8 @@ def scene_of(inputs: Mapping[str, Path], arguments: Mapping[str, Any]) -> Scene:
     for field, name in (("vocab_size", "vocabulary"), ("scaling_factor",) * 2, ("shift_factor",) * 2):
         if config.get(field) is not None:
             facts[name] = config[field]
+    if new := config.get("added_tokens"):
+        facts |= {"vocabulary": config["vocab_size"] - new, "new_tokens": new}
     if "scheduler" in inputs:
         facts["alphas_cumprod"] = training_schedule(read_schedule(inputs))
     if arguments["component"] == "transformer":

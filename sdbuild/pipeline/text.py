@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbuild.bundle.byte_pairs import WORD_END
 from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.tokenizer import END, START
 from sdbuild.pipeline.errors import PipelineError
+from sdbuild.pipeline.prompts import Inversions, expand, split
 from sdbuild.pipeline.sd3 import T5, TRANSFORMER, t5_states, whole_text
 
 if TYPE_CHECKING:
@@ -45,9 +47,14 @@ class TextStates:
 
 
 class Tokenizer:
-    """CLIP's byte-pair encoding over the bundle's `vocab.json` and `merges.txt`."""
+    """CLIP's byte-pair encoding over the bundle's `vocab.json` and `merges.txt`.
 
-    def __init__(self, resources: Path) -> None:
+    Args:
+        resources: the folder with both files.
+        inversions: the textual inversions that `bundle.json` lists, whose tokens CLIP's own rules would cut apart.
+    """
+
+    def __init__(self, resources: Path, inversions: Inversions = ()) -> None:
         missing = [name for name in (VOCABULARY, MERGES) if not (resources / name).is_file()]
         if missing:
             raise PipelineError(
@@ -55,6 +62,7 @@ class Tokenizer:
             )
         from transformers import CLIPTokenizer
 
+        self._inversions = inversions
         self._tokenizer = CLIPTokenizer(vocab=str(resources / VOCABULARY), merges=str(resources / MERGES))
 
     def ids(self, text: str, length: int, padding: str) -> tuple[NDArray[np.int32], str]:
@@ -65,12 +73,20 @@ class Tokenizer:
             length: tokens of the text encoder, start and end of text included.
             padding: the token that fills the rest, such as `<|endoftext|>`, or `!` for OpenCLIP's encoders.
         """
-        words: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        words = [
+            number for part in split(expand(text, self._inversions), self._inversions) for number in self._ids(*part)
+        ]
         kept, lost = words[: length - 2], words[length - 2 :]
         start, end, fill = (self._tokenizer.convert_tokens_to_ids(token) for token in (START, END, padding))
         row = [start, *kept, end]
         row += [fill] * (length - len(row))
         return np.array([row], np.int32), str(self._tokenizer.decode(lost)) if lost else ""
+
+    def _ids(self, text: str, is_new_token: bool) -> list[int]:
+        if is_new_token:
+            return [self._tokenizer.convert_tokens_to_ids(text.lower() + WORD_END)]
+        found: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return found
 
 
 def encode(
@@ -82,7 +98,7 @@ def encode(
         PipelineError: the bundle has no text encoder or no vocabulary.
     """
     encoders = list(bundle.text_encoders())
-    tokenizer = Tokenizer(bundle.resources)
+    tokenizer = Tokenizer(bundle.resources, bundle.document.get("textual_inversions", ()))
     states: dict[str, list[TextStates]] = {text: [] for text in texts}
     cut: dict[str, str] = {}
     for name, padding in encoders:

@@ -79,6 +79,7 @@ class TargetPlan:
         vae: where the VAE comes from; None for the pipeline's own.
         loras: where each LoRA comes from, and its weight.
         t2i_adapters: where each T2I-Adapter comes from, in the recipe's order.
+        textual_inversions: where each textual inversion comes from, and its token; None for the file's own.
     """
 
     recipe: Recipe
@@ -94,6 +95,7 @@ class TargetPlan:
     vae: Source | None = None
     loras: tuple[tuple[Source, float], ...] = ()
     t2i_adapters: tuple[Source, ...] = ()
+    textual_inversions: tuple[tuple[Source, str | None], ...] = ()
     _drafts: dict[str, Draft] = field(default_factory=dict)
 
     def drafts(self) -> tuple[Draft, ...]:
@@ -111,7 +113,7 @@ class TargetPlan:
                     verifications |= self._verify(part, stage.stage, final, whole)
             inputs[part.name] = self._compile(part, final) if self.compiler else final
         if tokenizer := self._bundled_tokenizer:
-            inputs["tokenizer"] = self._source(tokenizer, self.model, tokenizer)
+            inputs["tokenizer"] = self._embed(tokenizer, self._source(tokenizer, self.model, tokenizer))
         if "text_encoder_3" in self.recipe.components:
             inputs["tokenizer_3"] = self._source("tokenizer_3", self.model, "tokenizer_3")
         if self.vae is not None:
@@ -198,7 +200,28 @@ class TargetPlan:
         return self._files(part.source)
 
     def _files(self, name: str) -> Draft:
-        """The files that a component of the pipeline is made from, with every LoRA in them."""
+        """The files that a component of the pipeline is made from, with LoRAs and textual inversions in them."""
+        return self._embed(name, self._fuse(name)) if name in _ADAPTED[1:] else self._fuse(name)
+
+    def _embed(self, name: str, own: Draft) -> Draft:
+        """The files of a text encoder, or of the bundle's tokenizer, with every textual inversion in them."""
+        if not self.textual_inversions or self._bundled_tokenizer is None:
+            return own
+        encoders = [encoder for encoder in _ADAPTED[1:] if encoder in self.recipe.components]
+        parameters: dict[str, Any] = {"component": name, "encoders": encoders}
+        inputs, tokens = {"checkpoint": own}, {}
+        for number, (source, token) in enumerate(self.textual_inversions, start=1):
+            role = f"embedding-{number}"
+            inputs[role], tokens[role] = self._source(role, source, SINGLE_FILE), token
+        if name in _TEXT_ENCODERS:
+            tokenizer = self._bundled_tokenizer
+            inputs["tokenizer"] = self._embed(tokenizer, self._source(tokenizer, self.model, tokenizer))
+        else:
+            parameters["tokens"] = tokens
+        return self._add(Draft(f"embed:{name}", "embed", name, parameters, inputs))
+
+    def _fuse(self, name: str) -> Draft:
+        """The files of a component of the pipeline with every LoRA in them."""
         own = self._source(name, self.vae if name == "vae" and self.vae is not None else self.model, name)
         if name not in _ADAPTED or not self.loras:
             return own
@@ -356,8 +379,10 @@ class TargetPlan:
         """What `bundle.json` says of recipe and target: not the description, so that editing it builds nothing."""
         recipe, target = self.recipe, self.target
         parts = list(self._parts())
-        adapters = {"t2i_adapters": _named(self.t2i_adapters)} if self.t2i_adapters else {}
-        return adapters | {
+        # Only where there are any, so that bundles without have the keys that they had.
+        inversions = [_described(source) for source, _ in self.textual_inversions]
+        added = {"t2i_adapters": _named(self.t2i_adapters), "textual_inversions": inversions}
+        return {name: sources for name, sources in added.items() if sources} | {
             "recipe": recipe.name,
             "model": _described(self.model),
             "components": [component.value for component in recipe.components],

@@ -178,6 +178,7 @@ def doc_of(action: Action) -> str:
 _DOCS = {
     "source": "the checkpoint's files of {}",
     "fuse": "the checkpoint's {} with LoRAs added",
+    "embed": "the checkpoint's {} with textual inversions",
     "convert": "{} as a Core ML package",
     "quantize": "{} with palettized weights",
     "chunk": "{} split in two",

@@ -27,9 +27,10 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
     missing = [name for name in ("unet", "vae_decoder") if name not in plan.recipe.components]
     if missing:
         raise PlanError(f"contact_sheet: the recipe '{plan.recipe.name}' builds no {missing[0]}; add it to components")
-    if plan.loras:
+    if plan.loras or plan.textual_inversions:
+        what = "LoRAs" if plan.loras else "textual inversions"
         raise PlanError(
-            f"contact_sheet: the recipe '{plan.recipe.name}' fuses LoRAs, and PyTorch's pictures would be without "
+            f"contact_sheet: the recipe '{plan.recipe.name}' fuses {what}, and PyTorch's pictures would be without "
             "them; leave out contact_sheet"
         )
     columns: dict[str, SheetBits | None] = {_WHOLE: None} | {f"{bits}-bits": bits for bits in sheet.bits}

@@ -18,7 +18,7 @@ from sdbuild.recipe import (
     read_single_file_facts,
 )
 from sdbuild.recipe.lock import LockedRepository, source_name
-from sdbuild.recipe.single_file import SUFFIXES, PredictionType
+from sdbuild.recipe.single_file import PredictionType
 from sdbuild.stages.checkpoint_files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
 
 
@@ -159,7 +159,7 @@ def local_facts(path: Path, prediction_type: PredictionType | None = None) -> Ch
 
 
 def _is_single_file(path: Path) -> bool:
-    return path.suffix in SUFFIXES and path.is_file()
+    return path.is_file()
 
 
 def resolve_source(loaded: LoadedRecipe, reference: Reference, override: Path | None = None) -> Source:

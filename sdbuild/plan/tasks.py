@@ -13,6 +13,7 @@ from sdbuild.plan.session import Session, doc_of
 _GROUPS = {
     "source": "fetch or read the files of each component",
     "fuse": "add LoRAs to the weights",
+    "embed": "make textual inversions words of tokenizer and text encoders",
     "convert": "convert each component",
     "quantize": "palettize weights",
     "chunk": "split UNets in two",

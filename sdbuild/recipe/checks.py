@@ -10,10 +10,14 @@ from pathlib import Path
 
 from sdbuild.recipe.diagnostics import Diagnostic, nearest
 from sdbuild.recipe.single_file import SUFFIXES
+from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES
 from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 
 # What an override cannot change: these say which recipe it is, not how it is built for one target.
-NOT_OVERRIDABLE = ("name", "description", "extends", "model", "tokenizer", "vae", "loras", "targets", "overrides")
+NOT_OVERRIDABLE = (
+    *("name", "description", "extends", "model", "tokenizer", "vae", "loras", "textual_inversions"),
+    *("targets", "overrides"),
+)
 
 
 def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
@@ -26,14 +30,15 @@ def check_name(root: Mapping, path: Path) -> Iterator[Diagnostic]:
 
 def check_recipe(root: Mapping, rules: Collection[str], targets: Collection[str] | None) -> Iterator[Diagnostic]:
     """Names that must be known and listed once, and revisions that only a Hub id has."""
-    for field in ("components", "targets", "allow", "controlnets", "t2i_adapters", "sizes", "loras"):
+    listed = ("controlnets", "t2i_adapters", "loras", "textual_inversions")
+    for field in ("components", "targets", "allow", "sizes", *listed):
         yield from _repeated(field, root)
     yield from _unknown("allow", root, rules, "rule", "the rules are listed in docs/reference/preflight.md")
     if targets is not None:
         yield from _unknown("targets", root, targets, "target", f"the targets are: {', '.join(sorted(targets))}")
     references = [_value(root, key) for key in ("model", "tokenizer", "vae", "refiner")]
-    listed = [item for key in ("controlnets", "t2i_adapters", "loras") for item in _items(root, key)]
-    for model in [*references, *listed]:
+    references += [item for key in listed for item in _items(root, key)]
+    for model in references:
         if isinstance(model, Mapping):
             yield from _needless(model)
 
@@ -116,7 +121,8 @@ def _needless(model: Mapping) -> Iterator[Diagnostic]:
         return
     is_builtin = version.value.startswith("builtin:")
     if is_builtin or version.value.startswith((".", "/", "~")):
-        what = "a builtin checkpoint" if is_builtin else "a file" if version.value.endswith(SUFFIXES) else "a directory"
+        is_file = version.value.endswith((*SUFFIXES, *EMBEDDING_SUFFIXES))
+        what = "a builtin checkpoint" if is_builtin else "a file" if is_file else "a directory"
         for key in ("revision", "file"):
             if (entry := model.entries.get(key)) is not None:
                 help_ = "remove it: only a Hub id has one"

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from sdbuild.recipe.single_file import SUFFIXES, PredictionType
+from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES, TokenError, check_token
 from sdbuild.recipe.vocabulary import (
     LINEAR_8,
     AttentionImplementation,
@@ -31,6 +32,9 @@ _BUILTIN_PATTERN = re.compile(r"builtin:[a-z0-9]+([._-][a-z0-9]+)*")
 _REVISION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 """What diffusers calls a LoRA's file."""
+EMBEDDING_FILE = "learned_embeds.safetensors"
+"""What diffusers calls a textual inversion's file."""
+_EMBEDDING_FILES = f"{', '.join(EMBEDDING_SUFFIXES[:-1])} or {EMBEDDING_SUFFIXES[-1]}"
 COMMIT_PATTERN = re.compile(r"[0-9a-f]{40}")
 
 
@@ -193,6 +197,69 @@ class Lora(Reference):
         if self.kind is not ModelKind.HUB or self.file is not None:
             return self
         return self.model_copy(update={"file": LORA_FILE})
+
+
+def _check_embedding(version: str) -> str:
+    is_path = version.startswith((".", "/", "~"))
+    if version.startswith("builtin:") or (is_path and not version.endswith(EMBEDDING_SUFFIXES)):
+        help_ = f"write `organisation/name`, or the path of a {_EMBEDDING_FILES} file"
+        raise PydanticCustomError("model_version", "not a Hub id or a textual inversion's file", {"help": help_})
+    return _check_version(version)
+
+
+def _check_embedding_file(file: str) -> str:
+    parts = file.split("/")
+    if file.endswith(EMBEDDING_SUFFIXES) and file.isprintable() and not any(part in ("", ".", "..") for part in parts):
+        return file
+    help_ = f"name a file that ends with {_EMBEDDING_FILES}"
+    raise PydanticCustomError("single_file", "not a textual inversion's file", {"help": help_})
+
+
+def _check_word(token: str) -> str:
+    try:
+        return check_token(token)
+    except TokenError as error:
+        raise PydanticCustomError(
+            "token", "{what}", {"what": str(error), "help": "write it like `<my-word>`"}
+        ) from error
+
+
+class TextualInversion(Reference):
+    """A textual inversion: a word of the prompt with vectors that were trained for it, one or several."""
+
+    version: Annotated[str, AfterValidator(_check_embedding)] = Field(
+        description="Where the embedding is: a Hub id `organisation/name`, or a `.safetensors`, `.pt` or `.bin` file, "
+        "as a path that starts with `.`, `/` or `~`.",
+        examples=["sd-concepts-library/cat-toy", "../embeddings/mine.pt"],
+    )
+    file: Annotated[str, AfterValidator(_check_embedding_file)] | None = Field(
+        default=None,
+        description=f"For a Hub id: the embedding's file in the repository. Without it, `{EMBEDDING_FILE}`.",
+        examples=["learned_embeds.bin"],
+    )
+    token: Annotated[str, AfterValidator(_check_word)] | None = Field(
+        default=None,
+        description="The word to write in prompts, of ASCII letters, digits and signs; capitals make no difference. "
+        "Without it, the one that the file names.",
+        examples=["<cat-toy>"],
+    )
+
+    @property
+    def kind(self) -> ModelKind:
+        """Hub or local single file."""
+        return ModelKind.FILE if self.version.startswith((".", "/", "~")) else ModelKind.HUB
+
+    @property
+    def is_single_file(self) -> bool:
+        """A textual inversion is always one file."""
+        return True
+
+    @property
+    def resolved(self) -> TextualInversion:
+        """The same with the file's name written out, where it is on the Hub."""
+        if self.kind is not ModelKind.HUB or self.file is not None:
+            return self
+        return self.model_copy(update={"file": EMBEDDING_FILE})
 
 
 class Latent(Part):
@@ -368,6 +435,9 @@ class Recipe(Part):
     loras: tuple[Lora, ...] = Field(
         default=(), max_length=16, description="LoRAs, each with its weight, fused before conversion."
     )
+    textual_inversions: tuple[TextualInversion, ...] = Field(
+        default=(), max_length=16, description="Textual inversions: new words, added to tokenizer and text encoders."
+    )
     components: tuple[Component, ...] = Field(min_length=1, description="The models that the bundle holds.")
     attention_implementation: AttentionImplementation | None = Field(
         default=None,
@@ -458,6 +528,8 @@ class Recipe(Part):
             yield ("t2i_adapters", index), reference
         for index, lora in enumerate(self.loras):
             yield ("loras", index), lora
+        for index, inversion in enumerate(self.textual_inversions):
+            yield ("textual_inversions", index), inversion
 
     @property
     def deployment_target(self) -> Literal["iOS16", "iOS17", "iOS18"]:

@@ -8,7 +8,19 @@ inside `run` only. Its version is raised by hand whenever the same inputs and pa
 import importlib
 from dataclasses import dataclass
 
-STAGE_NAMES = ("source", "fuse", "convert", "quantize", "chunk", "reference", "verify", "compile", "bundle", "sheet")
+STAGE_NAMES = (
+    "source",
+    "fuse",
+    "embed",
+    "convert",
+    "quantize",
+    "chunk",
+    "reference",
+    "verify",
+    "compile",
+    "bundle",
+    "sheet",
+)
 """Every stage, in the order in which artifacts go through them."""
 
 

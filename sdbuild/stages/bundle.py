@@ -73,6 +73,8 @@ def run(
     if "tokenizer" in inputs:
         write_tokenizer(inputs["tokenizer"], resources)
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))
+        if inversions := document.textual_inversions(inputs["tokenizer"], params.get("textual_inversions", ())):
+            facts["textual_inversions"] = inversions
     document.write_json(out / DOCUMENT, _document(inputs, params, models, facts))
     progress(1.0, "checking the bundle")
     check(out)

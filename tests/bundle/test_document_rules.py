@@ -40,6 +40,10 @@ def one_more_model(_: dict[str, Any], bundle: Path) -> None:
     Resources(bundle / "Resources", ".mlpackage").put("controlnet/Other", SD["controlnet/TinyControlnet"])
 
 
+def inversion(*tokens: str, vectors: int = 1) -> dict[str, Any]:
+    return {"textual_inversions": [{"token": tokens[0], "vectors": vectors, "tokens": tokens, "changes": []}]}
+
+
 DOCUMENT_CASES: list[tuple[str, Break, str]] = [
     ("document", lambda d, _: d.update(format=0), "not of format 1"),
     ("document", lambda d, _: d.pop("models"), "malformed: KeyError"),
@@ -52,6 +56,9 @@ DOCUMENT_CASES: list[tuple[str, Break, str]] = [
     ("document-digest", other_weights, "Unet.mlpackage: its content is not"),
     ("document-digest", longer, "bytes, bundle.json says"),
     ("document-digest", other_merges, "merges.txt: its content is not"),
+    ("new-token", lambda d, _: d.update(inversion("<dog")), "merges.txt: <dog is read as < dog</w>"),
+    ("new-token", lambda d, _: d.update(inversion("cat", "dog")), "textual_inversions, cat: 2 tokens for 1 vectors"),
+    ("document", lambda d, _: d.update(textual_inversions=[{}]), "malformed: KeyError"),
     ("document-facts", lambda d, _: d.update(compiled=True), "compiled: says True, the models say False"),
     ("document-facts", lambda d, _: d.update(family="sdxl"), "family: says sdxl, the models say sd"),
     ("document-facts", lambda d, _: d["latent"].update(height=64), "latent.height: says 64, the models say 16"),

@@ -68,6 +68,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "t2i_adapters": "[{version: TencentARC/t2iadapter_canny_sd14v1, revision: " + "b" * 40 + "}]",
         "quantization": "{t2i_adapter: 8}",
     },
+    "inverted": {
+        "model": "{version: org/model, revision: " + "a" * 40 + "}",
+        "textual_inversions": "[{version: org/toy, revision: " + "b" * 40 + ", file: toy.pt, token: <toy>}]",
+    },
     "tiny": {"model": "{version: 'builtin:tiny-sd'}", "minimum_deployment_target": "macOS14"},
 }
 

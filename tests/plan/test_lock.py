@@ -213,3 +213,18 @@ def test_a_damaged_lock_is_refused(workspace: Any, text: str) -> None:
 def test_mistakes_on_the_command_line(workspace: Any) -> None:
     assert "upgrade=yes: write upgrade=true" in workspace("lock", "recipe=phone", "upgrade=yes").err
     assert "unknown variable 'target='" in workspace("lock", "target=iphone-15-pro").err
+
+
+def test_a_textual_inversion_is_pinned_like_the_rest(workspace: Any, hub: FakeHub) -> None:
+    hub.commits[COMMIT] = FILES | {"toy/learned.pt": b"embedding"}
+    hub.files["toy/learned.pt"] = b"embedding"
+    workspace.recipe(
+        model="{version: owner/model, revision: main}",
+        textual_inversions="[{version: owner/model, revision: main, file: toy/learned.pt, token: <toy>}]",
+    )
+    ran = workspace("lock", "recipe=phone")
+    assert ran.status == 0, ran.err
+    assert locked(workspace)["sources"]["checkpoint/toy/learned.pt"]["learned.pt"] == "toy/learned.pt"
+    pinned = parameters("source:embedding-1")
+    assert pinned["revision"] == COMMIT
+    assert pinned["files"]["learned.pt"]["sha256"] == hashlib.sha256(b"embedding").hexdigest()

@@ -137,6 +137,76 @@ def test_loras_go_into_what_they_were_trained_on(workspace: Any) -> None:
     ]
 
 
+INVERSIONS = "[{version: ../mine.pt, token: <Toy>}, {version: org/toy, revision: " + COMMIT + "}]"
+
+
+def test_textual_inversions_go_into_tokenizer_and_text_encoders(workspace: Any) -> None:
+    (workspace.root / "mine.pt").write_bytes(b"embedding")
+    workspace.recipe(textual_inversions=INVERSIONS)
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    tokenizer, encoder = graph["embed:tokenizer"], graph["embed:text_encoder"]
+    tokens = {"embedding-1": "<Toy>", "embedding-2": None}
+    assert tokenizer.parameters == {"component": "tokenizer", "encoders": ["text_encoder"], "tokens": tokens}
+    assert encoder.parameters == {"component": "text_encoder", "encoders": ["text_encoder"]}
+    made_from = {
+        "checkpoint": "source:tokenizer",
+        "embedding-1": "source:embedding-1",
+        "embedding-2": "source:embedding-2",
+    }
+    assert {role: producer.name for role, producer in tokenizer.inputs.items()} == made_from
+    assert encoder.inputs["tokenizer"] is tokenizer
+    assert encoder.inputs["checkpoint"] is graph["source:text_encoder"]
+    assert graph["source:embedding-1"].files == {"mine.pt": workspace.root / "mine.pt"}
+    assert graph["source:embedding-2"].parameters["file"] == "learned_embeds.safetensors"
+    for stage in ("convert", "reference"):
+        assert graph[f"{stage}:text_encoder"].inputs["checkpoint"] is encoder
+    assert graph["reference:unet"].inputs["text_encoder"] is encoder
+    bundle = graph["bundle:iphone-15-pro"]
+    assert bundle.inputs["tokenizer"] is tokenizer
+    assert bundle.parameters["textual_inversions"] == [
+        {"version": "mine.pt", "revision": None, "source": "file"},
+        {"version": "org/toy", "revision": COMMIT, "source": "hub", "file": "learned_embeds.safetensors"},
+    ]
+
+
+def test_textual_inversions_come_after_loras_and_into_both_encoders(workspace: Any) -> None:
+    for name in ("mine.pt", "lora.safetensors"):
+        (workspace.root / name).write_bytes(b"adapter")
+    workspace.recipe(
+        model="{version: org/xl, revision: " + COMMIT + "}",
+        components="[text_encoder, text_encoder_2, unet, vae_decoder]",
+        loras="[{version: ../lora.safetensors}]",
+        textual_inversions="[{version: ../mine.pt}]",
+        allow="[exceeds-app-memory]",
+    )
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    for name in ("text_encoder", "text_encoder_2"):
+        embed = graph[f"embed:{name}"]
+        assert embed.inputs["checkpoint"] is graph[f"fuse:{name}"]
+        assert embed.inputs["tokenizer"] is graph["embed:tokenizer"]
+        assert embed.parameters["encoders"] == ["text_encoder", "text_encoder_2"]
+    assert not [action.name for action in graph if action.name in ("embed:unet", "embed:tokenizer_2")]
+
+
+def test_a_changed_embedding_makes_what_depends_on_it_anew(workspace: Any) -> None:
+    (workspace.root / "mine.pt").write_bytes(b"embedding")
+    workspace.recipe(textual_inversions="[{version: ../mine.pt}]")
+    assert workspace("recipe=phone").status == 0
+    assert workspace("recipe=phone").actions == []
+    (workspace.root / "mine.pt").write_bytes(b"another")
+    ran = workspace("recipe=phone").actions
+    assert {"embed:tokenizer", "embed:text_encoder", "convert:text_encoder", "bundle:iphone-15-pro"} <= {*ran}
+    assert not {"convert:unet", "convert:vae_decoder"} & {*ran}
+
+
+def test_a_contact_sheet_is_refused_with_textual_inversions(workspace: Any) -> None:
+    (workspace.root / "mine.pt").write_bytes(b"embedding")
+    workspace.recipe(textual_inversions="[{version: ../mine.pt}]", contact_sheet="{prompts: [a cat]}")
+    ran = workspace("plan", "recipe=phone")
+    assert ran.status == 2
+    assert "fuses textual inversions" in ran.err
+
+
 def test_another_vae(workspace: Any) -> None:
     other = workspace.root / "vae"
     other.mkdir()
@@ -158,6 +228,10 @@ def test_another_vae(workspace: Any) -> None:
         ({"loras": "[{version: org/lora}]"}, "`org/lora`: no revision"),
         ({"loras": "[{version: ../nowhere.safetensors}]"}, "nowhere.safetensors does not exist"),
         ({"loras": "[{version: org/lora, revision: " + COMMIT + ", weight: 11}]"}, "weight"),
+        ({"textual_inversions": "[{version: ../checkpoint}]"}, "not a Hub id or a textual inversion's file"),
+        ({"textual_inversions": "[{version: org/toy}]"}, "`org/toy`: no revision"),
+        ({"textual_inversions": "[{version: ../nowhere.pt}]"}, "nowhere.pt does not exist"),
+        ({"textual_inversions": "[{version: org/toy, file: toy.ckpt}]"}, "not a textual inversion's file"),
         ({"vae": "{version: org/vae}"}, "`org/vae`: no revision"),
         ({"vae": "{version: ../mine.safetensors}"}, "does not exist|single-file-unsupported"),
     ],

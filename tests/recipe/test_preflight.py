@@ -167,6 +167,7 @@ def test_the_size_is_that_of_the_weights(tmp_path: Path) -> None:
         ({"latent": "{height: 64, width: 386}"}, "latent-larger-than-positions"),
         ({"precision": "{transformer: float16}"}, "precision-for-sd3-transformer"),
         ({"controlnets": '[{version: "builtin:tiny-controlnet"}]'}, "controlnet-unsupported-family"),
+        ({"textual_inversions": "[{version: ./mine.pt}]"}, "textual-inversion-unsupported"),
     ],
 )
 def test_what_sd3_must_satisfy(tmp_path: Path, fields: dict[str, str], rule: str) -> None:

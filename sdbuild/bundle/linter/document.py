@@ -12,6 +12,7 @@ from sdbuild.bundle.layout import COMPILED
 from sdbuild.bundle.linter.contents import Contents
 from sdbuild.bundle.linter.contract import CHUNKED, CONDITIONERS
 from sdbuild.bundle.linter.models import Sizes
+from sdbuild.bundle.linter.tokenizer import lint_new_tokens
 from sdbuild.bundle.linter.violation import Violation
 
 _WHERE = "bundle.json"
@@ -26,6 +27,7 @@ def lint_document(
         yield from _lint_models(document["models"], contents)
         yield from _lint_digests(document, resources, contents)
         yield from _lint_facts(document, contents, sizes)
+        yield from lint_new_tokens(resources, document.get("textual_inversions", ()))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         yield Violation("document", _WHERE, f"malformed: {error!r}")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from sdbuild.bundle.byte_pairs import WORD_END, BytePairs
 from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.linter.violation import Violation
 from sdbuild.bundle.tokenizer import END, PADDING, START
@@ -30,6 +32,22 @@ def lint_tokenizer(resources: Path) -> Iterator[Violation]:
                 yield Violation("special-token", VOCABULARY, f"no token {token}")
     if MERGES not in missing:
         yield from _lint_merges(resources / MERGES, vocabulary)
+
+
+def lint_new_tokens(resources: Path, inversions: Sequence[Mapping[str, Any]]) -> Iterator[Violation]:
+    """Check that what `bundle.json` says of textual inversions is so in both files."""
+    if not inversions or list(lint_tokenizer(resources)):
+        return
+    vocabulary = _read_vocabulary(resources / VOCABULARY)
+    pairs = BytePairs((resources / MERGES).read_text(encoding="utf-8"))
+    for inversion in inversions:
+        if len(inversion["tokens"]) != inversion["vectors"]:
+            message = f"{len(inversion['tokens'])} tokens for {inversion['vectors']} vectors"
+            yield Violation("new-token", f"bundle.json, textual_inversions, {inversion['token']}", message)
+        for token in inversion["tokens"]:
+            found = pairs.encode(token)
+            if found != [token + WORD_END] or found[0] not in vocabulary:
+                yield Violation("new-token", MERGES, f"{token} is read as {' '.join(found)}")
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:

@@ -32,6 +32,7 @@ RULES = {
     "special-token": "the Swift package looks these tokens up by name",
     "merges-newline": "the last line of `merges.txt` is lost without a final newline",
     "merges": "each line of `merges.txt` is two tokens, and the vocabulary knows them and what they make",
+    "new-token": "the Swift package reads each textual inversion's tokens as one token each",
     "document": "`bundle.json` is missing or unreadable",
     "document-models": "`bundle.json` lists exactly the models that are there, with their interfaces",
     "document-digest": "a file's content is not the one that `bundle.json` names",

@@ -1,0 +1,149 @@
+"""The embed stage: a pipeline with textual inversions, as if its text encoders had been trained with these words.
+
+Run once for the tokenizer that the bundle holds, then for each text encoder. Inputs: ``checkpoint``, the files of the
+tokenizer or of the text encoder, and ``embedding-N``, a folder with an embedding's file; for a text encoder also
+``tokenizer``, the result of the first. Parameters: ``component``, ``encoders`` (the pipeline's CLIP encoders); for the
+tokenizer ``tokens``: role → the word to write in prompts, or null for the one that the file names.
+
+A tokenizer's result has the new vocabulary and merges, and says in ``textual_inversions.json`` what each new entry is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.bundle.layout import MERGES, VOCABULARY
+from sdbuild.bundle.new_tokens import NewTokens, Vector
+from sdbuild.bundle.tokenizer import END, INVERSIONS, read_tokenizer
+from sdbuild.errors import SdbuildError
+from sdbuild.recipe.tokens import TokenError, check_token
+from sdbuild.stages import Stage
+from sdbuild.stages.checkpoint_files import is_card
+from sdbuild.stages.files import place
+
+STAGE = Stage(
+    name="embed",
+    version=1,
+    modules=(
+        "sdbuild.bundle.byte_pairs",
+        "sdbuild.bundle.errors",
+        "sdbuild.bundle.layout",
+        "sdbuild.bundle.new_tokens",
+        "sdbuild.bundle.tokenizer",
+        "sdbuild.models.checkpoint",
+        "sdbuild.models.errors",
+        "sdbuild.models.textual_inversion",
+        "sdbuild.models.write",
+        "sdbuild.recipe.tokens",
+        "sdbuild.stages.checkpoint_files",
+        "sdbuild.stages.files",
+    ),
+)
+
+_EMBEDDING = "embedding-"
+_WEIGHTS = "model.safetensors"
+# Of a tokenizer, what is written anew, or would say something else than that.
+_REPLACED = (VOCABULARY, MERGES, "tokenizer.json", "added_tokens.json")
+
+
+class EmbedError(SdbuildError):
+    """An embedding cannot be a word of the pipeline."""
+
+
+def run(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """Fill `out` with the tokenizer's or the text encoder's files.
+
+    Raises:
+        ModelError: an embedding is damaged, of an unknown kind, or was trained for another family.
+        BundleError: the vocabulary has a token already, or is none.
+        EmbedError: an embedding has no usable token.
+    """
+    from sdbuild.models.textual_inversion import TextualInversion
+
+    files = {role: _file(role, path) for role, path in inputs.items() if role.startswith(_EMBEDDING)}
+    embeddings = {role: TextualInversion(path, f"{role} ({path.name})") for role, path in files.items()}
+    make = _grow_encoder if "tokenizer" in inputs else _extend_tokenizer
+    make(inputs, params, embeddings, out)
+    progress(1.0, f"{len(embeddings)} textual inversions")
+
+
+def _extend_tokenizer(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], embeddings: Mapping[str, Any], out: Path
+) -> None:
+    source, encoders = inputs["checkpoint"], params["encoders"]
+    vocabulary, merges = read_tokenizer(source)
+    try:
+        made = NewTokens(json.loads(vocabulary), merges)
+    except ValueError as error:
+        raise EmbedError(f"{VOCABULARY} or {MERGES} cannot be read ({error}); download the tokenizer again") from error
+    tokens = []
+    for role, embedding in embeddings.items():
+        count = len(embedding.vectors(encoders[0], encoders))
+        token = made.add(embedding.label, _token(params["tokens"][role], embedding), count)
+        tokens.append({"embedding": role, "token": token.text, "vectors": count, "changes": token.changes})
+    for path in source.iterdir():
+        if path.name not in _REPLACED:
+            place(path, out / path.name)
+    merges = "".join(f"{line}\n" for line in [*merges.split("\n"), *map(" ".join, made.merges)] if line.strip())
+    _write(out / VOCABULARY, json.dumps(made.vocabulary, ensure_ascii=False) + "\n")
+    _write(out / MERGES, merges)
+    roles = {embedding.label: role for role, embedding in embeddings.items()}
+    rows = [
+        {"entry": entry, "embedding": roles[row.embedding], "vector": row.number}
+        if isinstance(row, Vector)
+        else {"entry": entry, "like": row}
+        for entry, row in made.rows.items()
+    ]
+    document = {"first": made.first, "end": made.vocabulary[END], "rows": rows, "tokens": tokens}
+    _write(out / INVERSIONS, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def _token(stated: str | None, embedding: Any) -> str:
+    """The recipe's word for an embedding, or the file's own."""
+    if stated is None and embedding.name is None:
+        raise EmbedError(f"{embedding.label}: names no token; write one in the recipe, such as `token: <my-word>`")
+    token = stated if stated is not None else embedding.name
+    try:
+        return check_token(token)
+    except TokenError as error:
+        advice = "write another in the recipe, such as `token: <my-word>`"
+        raise EmbedError(f"{embedding.label}: its token {token!r} is {error}; {advice}") from error
+
+
+def _grow_encoder(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], embeddings: Mapping[str, Any], out: Path
+) -> None:
+    from sdbuild.models.checkpoint import Checkpoint
+    from sdbuild.models.textual_inversion import grow, grown_config
+    from sdbuild.models.write import write_safetensors
+
+    source, component = inputs["checkpoint"], params["component"]
+    document = json.loads((inputs["tokenizer"] / INVERSIONS).read_bytes())
+    vectors = {role: embedding.vectors(component, params["encoders"]) for role, embedding in embeddings.items()}
+    rows = [
+        row["like"] if "like" in row else (embeddings[row["embedding"]].label, vectors[row["embedding"]][row["vector"]])
+        for row in document["rows"]
+    ]
+    write_safetensors(out / _WEIGHTS, grow(Checkpoint.open(source), document["first"], rows, component))
+    config = json.loads((source / "config.json").read_bytes())
+    grown = grown_config(config, document["first"] + len(rows), len(rows), document["end"])
+    _write(out / "config.json", json.dumps(grown, indent=2, sort_keys=True) + "\n")
+    for path in source.iterdir():
+        if is_card(path.name):
+            place(path, out / path.name)
+
+
+def _file(role: str, folder: Path) -> Path:
+    found = [path for path in folder.iterdir() if not is_card(path.name)]
+    if len(found) != 1:
+        raise EmbedError(f"{role}: its artifact holds {len(found)} files; there must be one")
+    return found[0]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
