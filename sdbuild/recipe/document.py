@@ -133,10 +133,16 @@ def _syntax_mistake(source: _Source, error: yaml.MarkedYAMLError) -> Diagnostic:
     unclosed = any(fragment in problem for fragment in _UNCLOSED)
     mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
     span = source.span(mark.line, mark.column) if mark else source.span(0, 0)
+    if "nesting depth" in problem:  # libyaml, which reads ahead, has a bound of its own
+        return _too_deep(span)
     for fragment, message, help_ in _SYNTAX:
         if fragment in problem:
             return Diagnostic("syntax", message, span, help_)
     return Diagnostic("syntax", f"not YAML: {problem}", span, "see https://yaml.org/spec/1.2.2/")
+
+
+def _too_deep(span: Span) -> Diagnostic:
+    return Diagnostic("too-deep", f"nested more than {MAXIMUM_DEPTH} levels", span, "flatten it")
 
 
 class _StoppedError(Exception):
@@ -257,7 +263,7 @@ class _Composer:
 
     def check_depth(self, depth: int, span: Span) -> None:
         if depth > MAXIMUM_DEPTH:
-            raise _StoppedError(Diagnostic("too-deep", f"nested more than {MAXIMUM_DEPTH} levels", span, "flatten it"))
+            raise _StoppedError(_too_deep(span))
 
     def count(self, nodes: int, span: Span) -> None:
         """Bound the tree's size with every alias written out, so that ten short lines cannot become a billion nodes."""
