@@ -20,7 +20,7 @@ from sdbuild.shapes.training.loop import Course, Say, run
 from sdbuild.shapes.training.text import WIDTH
 
 _COURSES = (Course("unet", steps=5000, rate=1.2e-3), Course("unet, again", steps=4000, rate=1e-3))
-"""A second cycle from the average of the first: pictures get no better, but unseen combinations do."""
+"""The second cycle starts from the average of the first; pictures of unseen combinations gain most by it."""
 
 _BATCH = 48
 _AVERAGE = 0.998
