@@ -88,7 +88,8 @@ def train(folder: Path, say: Say) -> CLIPTextModel:
         said = torch.tensor([_said(content, caption) for content, caption in zip(scenes, captions, strict=True)])
         meant = directions[said].sum(dim=1)[:, None]
         after = torch.arange(LENGTH) >= end[:, None]
-        return (states - meant).square().mean(dim=2)[after].mean()
+        error: Tensor = (states - meant).square().mean(dim=2)[after].mean()
+        return error
 
     run(_COURSE, model.parameters(), loss, say)
     return model.eval()
@@ -99,8 +100,9 @@ def _directions() -> Tensor:
     values = sum(len(attribute) for attribute in _ATTRIBUTES)
     random = torch.randn(WIDTH, values + 1, generator=torch.Generator().manual_seed(_SEED))
     random[:, 0] = 1  # what the last norm of the encoder takes away
-    orthonormal = torch.linalg.qr(random).Q[:, 1:].T
-    return orthonormal * (WIDTH / len(_ATTRIBUTES)) ** 0.5
+    orthonormal: Tensor = torch.linalg.qr(random).Q[:, 1:].T
+    scaled: Tensor = orthonormal * (WIDTH / len(_ATTRIBUTES)) ** 0.5
+    return scaled
 
 
 def _said(scene: Scene, caption: Caption) -> list[int]:
