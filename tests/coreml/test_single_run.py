@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.export._trace
 
 from sdbuild.coreml.lowering import export
 from sdbuild.coreml.lowering.single_run import ImpureModuleError, without_a_first_run
