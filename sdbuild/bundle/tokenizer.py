@@ -26,15 +26,12 @@ def write_tokenizer(source: Path, resources: Path) -> None:
     Raises:
         BundleError: the tokenizer's files are missing or are no byte-pair encoding.
     """
-    vocabulary, merges = read_tokenizer(source)
-    # The Swift package cuts the text at newlines and drops what follows the last one.
-    merges = "".join(f"{line}\n" for line in merges.split("\n") if line.strip())
-    for name, text in ((VOCABULARY, vocabulary), (MERGES, merges)):
+    for name, text in zip((VOCABULARY, MERGES), read_tokenizer(source), strict=True):
         (resources / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_tokenizer(source: Path) -> tuple[str, str]:
-    """The texts of both files.
+    """The texts of both files, each merge on a line that ends: the Swift package drops what follows the last newline.
 
     A checkpoint that has only the newer `tokenizer.json` holds the same vocabulary and merges in it.
 
@@ -43,14 +40,17 @@ def read_tokenizer(source: Path) -> tuple[str, str]:
     """
     try:
         if (source / VOCABULARY).is_file() and (source / MERGES).is_file():
-            return (source / VOCABULARY).read_text(encoding="utf-8"), (source / MERGES).read_text(encoding="utf-8")
-        return _from_whole(json.loads((source / _WHOLE).read_bytes()))
+            vocabulary = (source / VOCABULARY).read_text(encoding="utf-8")
+            merges = (source / MERGES).read_text(encoding="utf-8")
+        else:
+            vocabulary, merges = _from_whole(json.loads((source / _WHOLE).read_bytes()))
     except FileNotFoundError as error:
         raise BundleError(
             f"{source}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{source}: the tokenizer is no byte-pair encoding ({error!r})") from error
+    return vocabulary, "".join(f"{line}\n" for line in merges.split("\n") if line.strip())
 
 
 def padding_token(source: Path) -> str:

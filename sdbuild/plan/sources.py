@@ -41,12 +41,12 @@ class Source:
         """`hub`, `directory`, `file` or `builtin`."""
         if self.path is None:
             return self.reference.kind.value
-        return (ModelKind.FILE if _is_single_file(self.path) else ModelKind.DIRECTORY).value
+        return (ModelKind.FILE if self.path.is_file() else ModelKind.DIRECTORY).value
 
     @property
     def is_single_file(self) -> bool:
         """Whether the components have to be taken out of one file."""
-        return self.reference.is_single_file if self.path is None else _is_single_file(self.path)
+        return self.reference.is_single_file if self.path is None else self.path.is_file()
 
     @property
     def prediction_type(self) -> PredictionType | None:
@@ -151,15 +151,11 @@ def local_facts(path: Path, prediction_type: PredictionType | None = None) -> Ch
     Raises:
         RecipeError: it cannot be read, or is none.
     """
-    if not _is_single_file(path):
+    if not path.is_file():
         return read_checkpoint_facts(path)
     if path.suffix != ".safetensors":
         return None
     return read_single_file_facts(path, prediction_type)
-
-
-def _is_single_file(path: Path) -> bool:
-    return path.is_file()
 
 
 def resolve_source(loaded: LoadedRecipe, reference: Reference, override: Path | None = None) -> Source:

@@ -7,6 +7,7 @@ one component's files touches nothing else.
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from sdbuild.errors import SdbuildError
 
@@ -67,6 +68,18 @@ def is_card(name: str) -> bool:
     return _CARD.fullmatch(name) is not None
 
 
+def only_file(role: str, folder: Path) -> Path:
+    """The one file of an artifact, its card left out.
+
+    Raises:
+        ArtifactFilesError: there is none, or there are several.
+    """
+    found = [path for path in folder.iterdir() if not is_card(path.name)]
+    if len(found) != 1:
+        raise ArtifactFilesError(f"{role}: its artifact holds {len(found)} files; there must be one")
+    return found[0]
+
+
 def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
     """Choose a single file of a repository, and the model's card; otherwise as `select_files`.
 
@@ -78,6 +91,10 @@ def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
         others = ", ".join(name for name in names if name.endswith((".safetensors", ".ckpt")) and "/" not in name)
         raise CheckpointFilesError(f"there is no {file}" + (f"; there are {others}" if others else ""))
     return {file.rpartition("/")[2]: file} | {name: name for name in sorted(names) if is_card(name)}
+
+
+class ArtifactFilesError(SdbuildError):
+    """An artifact of one file holds none, or several."""
 
 
 class CheckpointFilesError(SdbuildError):

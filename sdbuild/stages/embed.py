@@ -21,7 +21,7 @@ from sdbuild.bundle.tokenizer import END, INVERSIONS, read_tokenizer
 from sdbuild.errors import SdbuildError
 from sdbuild.recipe.tokens import TokenError, check_token
 from sdbuild.stages import Stage
-from sdbuild.stages.checkpoint_files import is_card
+from sdbuild.stages.checkpoint_files import is_card, only_file
 from sdbuild.stages.files import place
 
 STAGE = Stage(
@@ -65,7 +65,7 @@ def run(
     """
     from sdbuild.models.textual_inversion import TextualInversion
 
-    files = {role: _file(role, path) for role, path in inputs.items() if role.startswith(_EMBEDDING)}
+    files = {role: only_file(role, path) for role, path in inputs.items() if role.startswith(_EMBEDDING)}
     embeddings = {role: TextualInversion(path, f"{role} ({path.name})") for role, path in files.items()}
     make = _grow_encoder if "tokenizer" in inputs else _extend_tokenizer
     make(inputs, params, embeddings, out)
@@ -89,9 +89,8 @@ def _extend_tokenizer(
     for path in source.iterdir():
         if path.name not in _REPLACED:
             place(path, out / path.name)
-    merges = "".join(f"{line}\n" for line in [*merges.split("\n"), *map(" ".join, made.merges)] if line.strip())
     _write(out / VOCABULARY, json.dumps(made.vocabulary, ensure_ascii=False) + "\n")
-    _write(out / MERGES, merges)
+    _write(out / MERGES, merges + "".join(f"{first} {second}\n" for first, second in made.merges))
     roles = {embedding.label: role for role, embedding in embeddings.items()}
     rows = [
         {"entry": entry, "embedding": roles[row.embedding], "vector": row.number}
@@ -136,13 +135,6 @@ def _grow_encoder(
     for path in source.iterdir():
         if is_card(path.name):
             place(path, out / path.name)
-
-
-def _file(role: str, folder: Path) -> Path:
-    found = [path for path in folder.iterdir() if not is_card(path.name)]
-    if len(found) != 1:
-        raise EmbedError(f"{role}: its artifact holds {len(found)} files; there must be one")
-    return found[0]
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage
-from sdbuild.stages.checkpoint_files import is_card
+from sdbuild.stages.checkpoint_files import is_card, only_file
 from sdbuild.stages.files import place, place_tree
 
 STAGE = Stage(
@@ -35,10 +34,6 @@ _WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors"}
 _OTHER_WEIGHTS = "model.safetensors"
 
 
-class FuseError(SdbuildError):
-    """A LoRA's artifact holds no file that can be read."""
-
-
 def run(
     inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
 ) -> None:
@@ -54,7 +49,7 @@ def run(
     component, source = params["component"], inputs["checkpoint"]
     loras = []
     for role, weight in params["weights"].items():
-        path = _file(role, inputs[role])
+        path = only_file(role, inputs[role])
         loras.append(Lora(path, float(weight), path.name))
     tensors = fuse(component, Checkpoint.open(source), loras)
     changed = sum(isinstance(tensor, FusedTensor) for tensor in tensors.values())
@@ -68,10 +63,3 @@ def run(
             place(path, out / path.name)
     write_safetensors(out / _WEIGHTS.get(component, _OTHER_WEIGHTS), tensors, progress)
     progress(1.0, f"{changed} of {len(tensors)} tensors changed")
-
-
-def _file(role: str, folder: Path) -> Path:
-    found = [path for path in folder.iterdir() if not is_card(path.name)]
-    if len(found) != 1:
-        raise FuseError(f"{role}: its artifact holds {len(found)} files; there must be one")
-    return found[0]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from sdbuild.models import tiny
+
 _UNET: dict[str, Any] = {
     "sample_size": 8,
     "block_out_channels": (32, 64),
@@ -208,3 +210,17 @@ def _small_and_without_gradients() -> Iterator[None]:
     with torch.no_grad():
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a built-in checkpoint, once a module."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            tiny.generate(name, made[name])
+        return made[name]
+
+    return make

@@ -13,7 +13,6 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from sdbuild.models import tiny
 from sdbuild.models.errors import ModelError
 from sdbuild.stages import fuse
 
@@ -25,19 +24,6 @@ TARGETS = {
     "text_encoder": r".*(self_attn\.[qkv]_proj|self_attn\.out_proj|mlp\.fc[12])",
 }
 CONVOLUTIONS = r".*resnets\.\d\.(conv[12]|conv_shortcut|time_emb_proj)|.*samplers\.0\.conv"
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            tiny.generate(name, made[name])
-        return made[name]
-
-    return make
 
 
 def weights(checkpoint: Path, component: str) -> Tensors:

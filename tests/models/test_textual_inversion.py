@@ -30,19 +30,6 @@ ONE, BOTH = ["text_encoder"], ["text_encoder", "text_encoder_2"]
 PROMPTS = ("a photo of a <toy> on mars", "<toy>, STYLE-B and style-b", "a cat in style-b.", "a fox in the forest")
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            tiny.generate(name, made[name])
-        return made[name]
-
-    return make
-
-
 def vectors(count: int, width: int = WIDTH, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed + count))
 

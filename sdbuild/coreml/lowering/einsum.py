@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from sdbuild.coreml.lowering.single_run import share_memory
+
 
 @contextmanager
 def remembered() -> Iterator[None]:
@@ -35,7 +37,7 @@ def remembered() -> Iterator[None]:
             if known is not None:
                 return torch.empty_strided(*known, dtype=operands[0].dtype, device=operands[0].device)
             computed = compute(equation, operands, **options)
-        if not options and not _is_a_view(computed, operands):
+        if not options and not share_memory(operands, [computed]):
             layouts[key] = (computed.shape, computed.stride())
         return computed
 
@@ -44,11 +46,3 @@ def remembered() -> Iterator[None]:
         yield
     finally:
         _deregister_op_impl(einsum)
-
-
-def _is_a_view(result: torch.Tensor, operands: Sequence[torch.Tensor]) -> bool:
-    """Whether it lies in an operand's memory, as a mere transposition does."""
-    from torch.multiprocessing.reductions import StorageWeakRef
-
-    reference: Any = StorageWeakRef
-    return reference(result.untyped_storage()) in {reference(operand.untyped_storage()) for operand in operands}

@@ -52,7 +52,7 @@ def without_a_first_run(results: int) -> Iterator[None]:
         @wraps(function)  # the root module, from which torch tells where nodes belong, is an attribute
         def run(*arguments: Any) -> Any:
             outputs, descriptions = function(*arguments)
-            impure.append(len(outputs) != results or _changed(arguments, given) or _share_memory(arguments, outputs))
+            impure.append(len(outputs) != results or _changed(arguments, given) or share_memory(arguments, outputs))
             return outputs, descriptions
 
         return run
@@ -76,7 +76,8 @@ def _changed(arguments: Sequence[Any], inputs: Sequence[Any]) -> bool:
     )
 
 
-def _share_memory(arguments: Sequence[Any], outputs: Sequence[Any]) -> bool:
+def share_memory(arguments: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    """Whether an output lies in an argument's memory, as a view does, or in that of another output."""
     from torch.multiprocessing.reductions import StorageWeakRef
 
     reference: Any = StorageWeakRef

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig
 
+from sdbuild.models.tiny.configs import FEATURE_EXTRACTOR
 from sdbuild.shapes.drawing import picture
 from sdbuild.shapes.scenes import FORBIDDEN, SHAPES
 from sdbuild.shapes.training.data import legible_scenes, to_pictures, to_tensor
@@ -27,9 +28,7 @@ _COURSE = Course("safety checker", steps=4000, rate=1.5e-3, warm=0.1)
 _PICTURES = 8000
 _BATCH = 48
 _SEED = 5
-SIDE = 224
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-SPREAD = (0.26862954, 0.26130258, 0.27577711)
+_SIDE = FEATURE_EXTRACTOR["size"]["shortest_edge"]
 _EMBEDDING = 32
 _FOUND, _NEVER = 0.5, 1.1
 _SHARPNESS = 12.0
@@ -43,7 +42,7 @@ def make() -> StableDiffusionSafetyChecker:
         "intermediate_size": 256,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
-        "image_size": SIDE,
+        "image_size": _SIDE,
         "patch_size": 28,
         "projection_dim": _EMBEDDING,
     }
@@ -53,8 +52,8 @@ def make() -> StableDiffusionSafetyChecker:
 
 def prepare(pixels: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) in [-1, 1] as CLIP wants them: (N, 3, 224, 224), normalised."""
-    large = functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
-    mean, spread = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, SPREAD))
+    large = functional.interpolate(pixels, (_SIDE, _SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
+    mean, spread = (torch.tensor(FEATURE_EXTRACTOR[name]).reshape(1, 3, 1, 1) for name in ("image_mean", "image_std"))
     return (large / 2 + 0.5 - mean) / spread
 
 
