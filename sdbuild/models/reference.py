@@ -203,15 +203,18 @@ def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Origin
 
 
 def _safety_checker(component: str, checkpoint: Path, family: str | None) -> Original:
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from torch.nn.functional import normalize
 
     model = _load(StableDiffusionSafetyChecker, checkpoint)
+    for concepts in (model.concept_embeds, model.special_care_embeds):
+        concepts.data = normalize(concepts.data)  # once, as the conversion does, and not for every picture
 
     def run(clip_input: Tensor, images: Tensor, adjustment: Tensor) -> tuple[Tensor, ...]:
         # Not the original's forward, which blackens its input in place, rounds, and keeps its scores to itself.
-        embedding = model.visual_projection(model.vision_model(clip_input)[1])
-        special = cosine_distance(embedding, model.special_care_embeds) - model.special_care_embeds_weights
-        scores = cosine_distance(embedding, model.concept_embeds) - model.concept_embeds_weights + adjustment
+        embedding = normalize(model.visual_projection(model.vision_model(clip_input)[1]))
+        special = embedding @ model.special_care_embeds.T - model.special_care_embeds_weights
+        scores = embedding @ model.concept_embeds.T - model.concept_embeds_weights + adjustment
         scores = scores + 0.01 * torch.any(special + adjustment > 0, dim=1, keepdim=True)
         unsafe = torch.any(scores > 0, dim=1)
         return torch.where(unsafe[:, None, None, None], 0.0, images), unsafe.float(), scores

@@ -10,17 +10,13 @@ from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPAttention
 
-# Embeddings of concepts, of which the safety checker uses the direction alone.
-_DIRECTIONS = ("concept_embeds", "special_care_embeds")
-
 
 def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
     """Round a module's weights in place as the conversion does.
 
     Every weight is rounded to half precision, but for those of modules that stay float32. Conversion folds an
-    attention's scale into its query weights before it rounds, so there the product is rounded, and divided again; it
-    normalises a safety checker's concepts, so there the direction is rounded. CLIP's scale and the
-    factor of its quick GELU stay constants of their own, and are rounded as such.
+    attention's scale into its query weights before it rounds, so there the product is rounded, and divided again.
+    CLIP's scale and the factor of its quick GELU stay constants of their own, and are rounded as such.
 
     Args:
         module: an original module in float32.
@@ -35,8 +31,7 @@ def round_to_half(module: nn.Module, float32_modules: Sequence[str]) -> bool:
     with torch.no_grad():
         for name, weight in (*module.named_parameters(), *module.named_buffers()):
             if weight.is_floating_point() and not name.startswith(kept):
-                scale = 1 / weight.norm(dim=1, keepdim=True) if name in _DIRECTIONS else scales.get(name, 1.0)
-                rounded = _rounded(weight, scale)
+                rounded = _rounded(weight, scales.get(name, 1.0))
                 changed = changed or not torch.equal(rounded, weight)
                 weight.copy_(rounded)
     return _round_constants(module, kept) or changed
@@ -67,7 +62,7 @@ def _half(value: float) -> float:
     return float(torch.tensor(value).half())
 
 
-def _rounded(weight: Tensor, scale: float | Tensor) -> Tensor:
+def _rounded(weight: Tensor, scale: float) -> Tensor:
     return (weight * scale).half().float() / scale
 
 

@@ -44,6 +44,8 @@ def draw_original(
     assert request.scheduler == DEFAULT_SCHEDULER
     named = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
     unused: dict[str, Any] = {name: None for name in ("safety_checker", "feature_extractor") if name in named}
+    if unused:
+        unused["requires_safety_checker"] = False
     pipeline = DiffusionPipeline.from_pretrained(checkpoint, local_files_only=True, torch_dtype=torch.float32, **unused)
     pipeline.set_progress_bar_config(disable=True)
     pictures = []

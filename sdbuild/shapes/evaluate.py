@@ -68,11 +68,12 @@ def questions(count: int) -> list[Question]:
 
 
 def by_diffusers(asked: Sequence[Question], steps: int, *, controlled: bool) -> Iterator[Image.Image]:
-    """Pictures by PyTorch in float32."""
+    """Pictures by PyTorch in float32, crosses too."""
     import torch
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
 
     parts: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32}
+    parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if controlled:
         parts["controlnet"] = ControlNetModel.from_pretrained(CONTROLNET, torch_dtype=torch.float32)
         pipeline = StableDiffusionControlNetPipeline.from_pretrained(CHECKPOINT, **parts)

@@ -19,7 +19,7 @@ from sdbuild.stages import Stage
 
 STAGE = Stage(
     name="reference",
-    version=3,
+    version=4,
     tools=("diffusers", "numpy", "torch", "transformers"),
     modules=("sdbuild.models",),
 )

@@ -2,13 +2,17 @@
 
     python -m tests.benchmarks.bench_convert --model sd15 --attention SPLIT_EINSUM
 
-The stock path is the same module: `torch.export` with real float32 weights, then `coremltools.convert` and `save`. Each
-path runs in a fresh process, imports included. Stock SDXL needs 21 GB of memory: `--paths ours` leaves it out.
+The stock path is the same module: `torch.export` with real float32 weights, then `coremltools.convert` and `save`;
+`traced` is the same with `torch.jit.trace`, by which older converters go. Each path runs in a fresh process, imports
+included, which ends as a build's workers do: without taking the interpreter apart. Stock SDXL needs 21 GB of memory:
+`--paths ours` leaves it out.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,8 +46,24 @@ def ours(component: Any, out: Path, precision: str) -> None:
 
 
 def stock(component: Any, out: Path, precision: str) -> None:
-    import coremltools as ct
-    import numpy as np
+    import torch
+
+    module, examples = _materialised(component)
+    with torch.no_grad():
+        exported = torch.export.export(module, examples, strict=False).run_decompositions({})
+    _convert(exported, component, out, precision)
+
+
+def traced(component: Any, out: Path, precision: str) -> None:
+    import torch
+
+    module, examples = _materialised(component)
+    with torch.no_grad():
+        script = torch.jit.trace(module, examples, check_trace=False)
+    _convert(script, component, out, precision)
+
+
+def _materialised(component: Any) -> tuple[Any, tuple[Any, ...]]:
     import torch
 
     from sdbuild.coreml.lowering.operators import register_missing_operators
@@ -52,11 +72,16 @@ def stock(component: Any, out: Path, precision: str) -> None:
     module = component.materialise()
     types = {"int32": torch.int32}
     examples = tuple(torch.zeros(spec.shape, dtype=types.get(spec.dtype, torch.float32)) for spec in component.inputs)
-    with torch.no_grad():
-        exported = torch.export.export(module, examples, strict=False).run_decompositions({})
+    return module, examples
+
+
+def _convert(program: Any, component: Any, out: Path, precision: str) -> None:
+    import coremltools as ct
+    import numpy as np
+
     half = precision == "float16"
     ct.convert(
-        exported,
+        program,
         inputs=[
             ct.TensorType(name=spec.name, shape=spec.shape, dtype=np.dtype(spec.dtype if half else "float32").type)
             for spec in component.inputs
@@ -68,20 +93,24 @@ def stock(component: Any, out: Path, precision: str) -> None:
     ).save(str(out))
 
 
+PATHS = {"ours": ours, "stock": stock, "traced": traced}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[*LATENTS], default="sd15")
     parser.add_argument("--attention", choices=["ORIGINAL", "SPLIT_EINSUM", "SPLIT_EINSUM_V2"], default="SPLIT_EINSUM")
     parser.add_argument("--precision", choices=["float16", "float32"], default="float16")
-    parser.add_argument("--paths", default="ours,stock", help="which paths to run")
+    parser.add_argument("--paths", default="ours,stock", help="which paths to run, of ours, stock and traced")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of real size; generated where there is none")
-    parser.add_argument("--run", choices=["ours", "stock"], help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=[*PATHS], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        path = {"ours": ours, "stock": stock}[arguments.run]
-        path(build(arguments.model, arguments.checkpoint, arguments.attention), arguments.out, arguments.precision)
-        return
+        component = build(arguments.model, arguments.checkpoint, arguments.attention)
+        PATHS[arguments.run](component, arguments.out, arguments.precision)
+        sys.stdout.flush()
+        os._exit(0)
     checkpoint = arguments.checkpoint or Path(tempfile.gettempdir()) / "sdbuild-benchmarks" / arguments.model
     checkpoints.generate(arguments.model, checkpoint)
     shared = ["--model", arguments.model, "--attention", arguments.attention, "--precision", arguments.precision]

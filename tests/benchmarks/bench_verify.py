@@ -4,8 +4,8 @@
 
 For every precision the original answers once, and every attention implementation is converted and compared with it.
 Each step runs in a process of its own, like a build's actions. Gates are set to nothing, so that a figure below them is
-printed too. `--bits 6` palettizes and verifies that as well; `--half-embedding` leaves nothing in float32, which shows
-what that costs.
+printed too. `--bits 6` palettizes and verifies that as well. Two options show what care is worth: `--half-embedding`
+leaves nothing in float32, `--plain-norms` gives an autoencoder group normalisation that squares values as they are.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Subject:
     samples: int
     bits: int | None
     half_embedding: bool
+    plain_norms: bool
 
     def parameters(self) -> dict[str, Any]:
         """The interface, as the stages take it."""
@@ -66,7 +67,7 @@ def silent(fraction: float, message: str) -> None:
 
 def convert(subject: Subject, folder: Path) -> None:
     """The package of the component."""
-    from sdbuild.models import build
+    from sdbuild.models import build, layers, vae
     from sdbuild.stages import convert as stage
 
     parameters = subject.parameters() | {"precision": subject.precision, "deployment_target": "iOS16"}
@@ -75,6 +76,8 @@ def convert(subject: Subject, folder: Path) -> None:
     if subject.half_embedding:
         built = build.build
         build.build = lambda **given: replace(built(**given), float32_modules=())  # type: ignore[assignment]
+    if subject.plain_norms:
+        vae.WideRangeGroupNorm = layers.GroupNorm  # type: ignore[assignment, attr-defined]
     stage.run({"checkpoint": subject.part}, parameters, _fresh(folder / "converted"), silent)
 
 
@@ -156,6 +159,7 @@ def _step(step: str, options: argparse.Namespace, folder: Path, precision: str, 
     words += ["--part", str(options.part)] if options.part else []
     words += ["--bits", str(options.bits)] if options.bits else []
     words += ["--half-embedding"] if options.half_embedding else []
+    words += ["--plain-norms"] if options.plain_norms else []
     cost = measure(step, python("tests.benchmarks.bench_verify", *words, "--run", step, "--folder", str(folder)))
     title = f"{options.model} {options.component} {attention} {precision} {step}"
     print(
@@ -181,6 +185,7 @@ def main() -> None:
     parser.add_argument("--latent", type=int, default=64)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--half-embedding", action="store_true")
+    parser.add_argument("--plain-norms", action="store_true")
     parser.add_argument("--run", choices=[*STEPS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -204,6 +209,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         samples=options.samples,
         bits=options.bits,
         half_embedding=options.half_embedding,
+        plain_norms=options.plain_norms,
     )
 
 

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from sdbuild.coreml.lowering import deferred, passes, shortcuts
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
+from sdbuild.coreml.lowering.lazily import imported_lazily
 from sdbuild.coreml.lowering.operators import register_missing_operators
 from sdbuild.tensors import TensorSpec, Weight
 
@@ -31,7 +32,8 @@ def lower(
     Returns:
         The optimised `Program`; its large constants are deferred arrays.
     """
-    import coremltools as ct
+    with imported_lazily("coremltools.optimize.torch"):  # a third of the import's time
+        import coremltools as ct
     from coremltools.converters.mil import converter as mil_converter
     from coremltools.converters.mil.frontend.torch.load import load
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
