@@ -17,7 +17,7 @@ from sdbuild.stages import Stage
 
 STAGE = Stage(
     name="convert",
-    version=2,
+    version=3,
     tools=("coremltools", "diffusers", "numpy", "torch", "transformers"),
     modules=(
         "sdbuild.bundle.layout",

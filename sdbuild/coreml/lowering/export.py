@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
-from sdbuild.coreml.lowering import einsum
+from sdbuild.coreml.lowering import einsum, repeated
 from sdbuild.coreml.lowering.single_run import ImpureModuleError, without_a_first_run
 from sdbuild.tensors import TensorSpec
 
@@ -62,9 +62,11 @@ def _trace_once(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], res
     kept, _ = _split_decomp_table_to_cia_and_python_decomp({})
     with einsum.remembered(), _override_composite_implicit_decomp(kept):
         try:
-            with without_a_first_run(results):
-                return _export(module, examples, strict=False, pre_dispatch=False)
-        except ImpureModuleError:
+            with repeated.standing_in(module) as stand_ins, without_a_first_run(results):
+                program = _export(module, examples, strict=False, pre_dispatch=False)
+                stand_ins.expand(program)
+                return program
+        except (ImpureModuleError, repeated.UnrepeatableError):
             return _export(module, examples, strict=False, pre_dispatch=False)
 
 
