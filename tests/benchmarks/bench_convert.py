@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import checkpoints
-from tests.benchmarks.harness import measure, python, report
+from tests.benchmarks.harness import Measurement, measure, python, report
 
 LATENTS = {"sd15": 64, "sd21": 96, "sdxl": 128}
 
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--attention", choices=["ORIGINAL", "SPLIT_EINSUM", "SPLIT_EINSUM_V2"], default="SPLIT_EINSUM")
     parser.add_argument("--precision", choices=["float16", "float32"], default="float16")
     parser.add_argument("--paths", default="ours,stock", help="which paths to run, of ours, stock and traced")
+    parser.add_argument("--repeat", type=int, default=1, help="how often, in turns; the fastest of each path counts")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of real size; generated where there is none")
     parser.add_argument("--run", choices=[*PATHS], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -114,16 +115,17 @@ def main() -> None:
     checkpoint = arguments.checkpoint or Path(tempfile.gettempdir()) / "sdbuild-benchmarks" / arguments.model
     checkpoints.generate(arguments.model, checkpoint)
     shared = ["--model", arguments.model, "--attention", arguments.attention, "--precision", arguments.precision]
-    measurements = []
-    for path in arguments.paths.split(","):
+    best: dict[str, Measurement] = {}
+    for path in arguments.repeat * arguments.paths.split(","):
         with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
             command = python(
                 "tests.benchmarks.bench_convert",
                 *shared,
                 *("--checkpoint", str(checkpoint), "--run", path, "--out", f"{scratch}/Unet.mlpackage"),
             )
-            measurements.append(measure(f"{arguments.model} {arguments.attention} {path}", command))
-    print(report(measurements, f"{arguments.model} {arguments.attention} stock"))
+            measured = measure(f"{arguments.model} {arguments.attention} {path}", command)
+        best[path] = min(measured, best.get(path, measured), key=lambda one: one.seconds)
+    print(report([*best.values()], f"{arguments.model} {arguments.attention} stock"))
 
 
 if __name__ == "__main__":
