@@ -86,6 +86,15 @@ class Model(nn.Module):
         return (x + context,)
 
 
+class Ending(Model):
+    """Returns what its last block returns."""
+
+    def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor]:
+        for block in self.blocks:
+            x, _ = block(x, context)
+        return (x,)
+
+
 def on_meta(make: Callable[[], Model]) -> Model:
     with torch.device("meta"):
         return make().eval().requires_grad_(False)
@@ -104,6 +113,8 @@ def graph_of(model: Model) -> list[tuple[Any, ...]]:
         layout = (tuple(value.shape), value.stride()) if isinstance(value, torch.Tensor) else None
         name = node.name if node.op == "placeholder" else str(node.target)
         rows.append((node.op, name, str(arguments), stack, layout))
+    results = [node.name for node in next(iter(reversed(program.graph.nodes))).args[0]]
+    assert [spec.arg.name for spec in program.graph_signature.output_specs] == results
     return rows
 
 
@@ -124,6 +135,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "twins": lambda: Model(Block(), Block(), Block()),
     "another attribute": lambda: Model(Block(), Block(0.2), Block()),
     "nested": lambda: Model(Pair(Block), Block(), Pair(Block), Pair(Block)),
+    "the last is the result": lambda: Ending(Block(), Block()),
     "in place": lambda: Model(InPlace(), InPlace()),
     "a borrowed parameter": lambda: lending(Borrowing(), Borrowing()),
     "a view is returned": lambda: Model(Returning(), Returning()),

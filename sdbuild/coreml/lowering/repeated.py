@@ -108,11 +108,10 @@ class StandIns:
         places = _Places(program)
         stands: list[Node] = list(graph.find_nodes(op="call_function", target=_operator()))
         while stands:
-            stand = stands.pop()
-            stands += self._replace(stand, places)
+            stands += self._replace(stands.pop(), places, program.graph_signature)
         program.graph_module.recompile()
 
-    def _replace(self, stand: Node, places: _Places) -> list[Node]:
+    def _replace(self, stand: Node, places: _Places, signature: Any) -> list[Node]:
         """Put a copy of a template in a stand-in's place; returns the stand-ins within the copy."""
         inputs, number, own = stand.args
         assert isinstance(inputs, Sequence)
@@ -142,7 +141,9 @@ class StandIns:
             assert taken.target is getitem
             position = taken.args[1]
             assert isinstance(position, int)
-            taken.replace_all_uses_with(copies[template.outputs[position]])
+            copy = copies[template.outputs[position]]
+            taken.replace_all_uses_with(copy)
+            signature.replace_all_uses(taken.name, copy.name)  # where it is a result of the whole module
             stand.graph.erase_node(taken)
         stand.graph.erase_node(stand)
         return within
