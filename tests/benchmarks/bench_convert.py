@@ -14,6 +14,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def ours(component: Any, out: Path, precision: str) -> None:
         out,
         precision=precision,
         deployment_target="iOS16",
-        progress=lambda fraction, message: print(f"{fraction:4.0%} {message}", flush=True),
+        progress=lambda _, message: print(f"{time.process_time():6.1f} processor seconds: {message}", flush=True),
     )
 
 
@@ -104,8 +105,8 @@ def main() -> None:
     parser.add_argument("--paths", default="ours,stock", help="which paths to run, of ours, stock and traced")
     parser.add_argument("--repeat", type=int, default=1, help="how often, in turns; the fastest of each path counts")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of real size; generated where there is none")
-    parser.add_argument("--run", choices=[*PATHS], help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=[*PATHS], help="run this path alone, in this process, and print its steps")
+    parser.add_argument("--out", type=Path, help="the package to write with --run")
     arguments = parser.parse_args()
     if arguments.run:
         component = build(arguments.model, arguments.checkpoint, arguments.attention)

@@ -20,9 +20,11 @@ from sdbuild.store import Store
 
 MakeSpec = Callable[..., ActionSpec]
 
+# Interrupts are heard even where the tests run as a background job, which ignores them and lets its children do so.
 _PARENT = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[3])
 from sdbuild.execute import ActionSpec, PlainReporter, run_action
 from sdbuild.store import Store
