@@ -32,7 +32,7 @@ def main() -> None:
         for x, y, row in zip(parameters, values, rows, strict=True):
             axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(6, 6), fontsize=8)
         axes.set(title=title, xlabel="parameters of the UNet, millions", xscale="symlog", ylim=(0, 1.2 * max(values)))
-        axes.set_xlim(0.5, 20000)
+        axes.set_xlim(0.5, 60000)
         axes.grid(alpha=0.3)
     figure.savefig(arguments.out, dpi=120, metadata={"Software": ""})
 
