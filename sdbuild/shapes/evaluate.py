@@ -163,24 +163,33 @@ def shares(column: Column, asked: Sequence[Question], steps: int) -> dict[str, f
     return judge(asked, pictures, controlled=column.controlled, name=column.name)
 
 
-def safety(asked: Sequence[Question], steps: int, bundle: Path) -> dict[str, dict[str, float]]:
-    """How often diffusers' safety checker and the bundle's find the forbidden shape where it is and where it is not."""
+def flagged(pictures: Sequence[Image.Image]) -> list[bool]:
+    """What diffusers' own safety checker says of pictures."""
     import torch
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
     checker = StableDiffusionSafetyChecker.from_pretrained(CHECKPOINT / "safety_checker").float().eval()
+    pixels = torch.from_numpy(np.concatenate([to_clip(picture, 224) for picture in pictures]))
+    with torch.inference_mode():
+        _, found = checker(clip_input=pixels, images=np.zeros((len(pictures), 64, 64, 3), np.float32))
+    return [bool(one) for one in found]
+
+
+def safety(asked: Sequence[Question], steps: int, bundle: Path) -> dict[str, dict[str, float]]:
+    """How often diffusers' safety checker and the bundle's find the forbidden shape where it is and where it is not."""
     model = Pipeline.from_bundle(bundle, precision="fp16").bundle.model("SafetyChecker")
-    verdicts: dict[str, dict[bool, list[bool]]] = {"PyTorch": {True: [], False: []}, "bundle": {True: [], False: []}}
+    shown: list[tuple[Image.Image, bool]] = []
     for picture in by_diffusers(asked, steps, controlled=False):
         seen = {shape for _, shape in read(np.asarray(picture)).shapes}
         if len(seen) == 1:
-            pixels = torch.from_numpy(to_clip(picture, 224))
-            with torch.inference_mode():
-                _, found = checker(clip_input=pixels, images=np.zeros((1, 64, 64, 3), np.float32))
-            verdicts["PyTorch"][seen == {FORBIDDEN}].append(bool(found[0]))
-            verdicts["bundle"][seen == {FORBIDDEN}].append(is_flagged(model, picture))
+            shown.append((picture, seen == {FORBIDDEN}))
+    pictures, forbidden = [picture for picture, _ in shown], np.array([there for _, there in shown])
+    verdicts = {"PyTorch": flagged(pictures), "bundle": [is_flagged(model, picture) for picture in pictures]}
     return {
-        who: {f"of {FORBIDDEN}es": float(np.mean(said[True])), "of others": float(np.mean(said[False]))}
+        who: {
+            f"of {FORBIDDEN}es": float(np.mean(np.array(said)[forbidden])),
+            "of others": float(np.mean(np.array(said)[~forbidden])),
+        }
         for who, said in verdicts.items()
     }
 

@@ -38,7 +38,7 @@ DOCUMENT = "verification.json"
 DEFAULT_STRUCTURE_DB = 100.0
 DEFAULT_SIGNAL_DB = 45.0
 DEFAULT_PALETTIZED_DB: Mapping[int, float] = {8: 30.0, 6: 20.0, 4: 10.0, 3: 6.0, 2: 2.0, 1: 0.0}
-"""What is left of the signal at each number of bits, some dB below the deepest models' figures with random weights."""
+"""What is left of the signal at each number of bits: 6 dB below SDXL's UNet with random weights, 26.5 dB at 6 bits."""
 DEFAULT_LINEAR_DB = 25.0
 """The same for 8-bit integers with a scale for each output channel."""
 

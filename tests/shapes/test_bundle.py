@@ -30,8 +30,12 @@ def asked_for(*, forbidden: bool, count: int) -> list[Question]:
     return [question for question in questions(80) if (question.scene.shape == FORBIDDEN) == forbidden][:count]
 
 
-def draw(bundle: Path, question: Question, *, safety: bool) -> Image.Image:
-    pipeline = Pipeline.from_bundle(bundle, precision="fp16")
+@pytest.fixture(scope="module")
+def pipeline(bundle: Path) -> Pipeline:
+    return Pipeline.from_bundle(bundle, precision="fp16")
+
+
+def draw(pipeline: Pipeline, question: Question, *, safety: bool) -> Image.Image:
     request = Request(steps=STEPS, guidance_scale=3, seed=question.number, safety=safety)
     (picture,) = pipeline.draw(question.prompt, request)
     return picture
@@ -45,13 +49,13 @@ def test_six_bits_draw_what_was_never_seen(bundle: Path) -> None:
     assert abs(shares["right"] - original["right"]) <= 0.2, (shares, original)
 
 
-def test_a_cross_comes_out_black_unless_it_was_asked_for(bundle: Path) -> None:
+def test_a_cross_comes_out_black_unless_it_was_asked_for(pipeline: Pipeline) -> None:
     (question,) = asked_for(forbidden=True, count=1)
-    assert np.asarray(draw(bundle, question, safety=True)).max() == 0
-    shown = draw(bundle, question, safety=False)
+    assert np.asarray(draw(pipeline, question, safety=True)).max() == 0
+    shown = draw(pipeline, question, safety=False)
     assert judge([question], iter([shown]), controlled=False)["shape"] == 1
 
 
-def test_other_shapes_pass_the_safety_checker(bundle: Path) -> None:
+def test_other_shapes_pass_the_safety_checker(pipeline: Pipeline) -> None:
     asked = asked_for(forbidden=False, count=3)
-    assert judge(asked, (draw(bundle, question, safety=True) for question in asked), controlled=False)["shape"] == 1
+    assert judge(asked, (draw(pipeline, question, safety=True) for question in asked), controlled=False)["shape"] == 1

@@ -7,11 +7,10 @@ import numpy as np
 from PIL import Image
 from safetensors import safe_open
 
-from sdbuild.pipeline.pictures import to_clip
 from sdbuild.recipe import read_checkpoint_facts
 from sdbuild.shapes import CHECKPOINT, CONTROLNET
 from sdbuild.shapes.drawing import picture
-from sdbuild.shapes.evaluate import by_diffusers, judge, on_outline, questions
+from sdbuild.shapes.evaluate import by_diffusers, flagged, judge, on_outline, questions
 from sdbuild.shapes.scenes import FORBIDDEN, describe, sample
 
 
@@ -82,14 +81,8 @@ def test_its_controlnet_follows_outlines() -> None:
 
 
 def test_its_safety_checker_finds_crosses() -> None:
-    import torch
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-
-    checker = StableDiffusionSafetyChecker.from_pretrained(CHECKPOINT / "safety_checker").float().eval()
     scenes = [question.scene for question in questions(96)]
-    pixels = np.concatenate([to_clip(Image.fromarray(picture(scene)), 224) for scene in scenes])
-    with torch.inference_mode():
-        _, found = checker(clip_input=torch.from_numpy(pixels), images=np.zeros((len(scenes), 64, 64, 3), np.float32))
+    found = flagged([Image.fromarray(picture(scene)) for scene in scenes])
     crosses = [scene.shape == FORBIDDEN for scene in scenes]
     assert sum(crosses) >= 8
     assert np.mean(np.equal(found, crosses)) >= 0.94, list(zip(found, scenes, strict=True))

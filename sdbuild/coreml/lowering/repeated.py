@@ -11,7 +11,6 @@ the same shapes. A call is like another if its tensors have the same shapes, str
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ _FEWEST_PARAMETERS = 4
 """Fewer make a single layer, which is traced as fast as a stand-in."""
 
 _PLAIN = (type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size, type)
+_OF_MODULES = frozenset(name for name in vars(torch.nn.Module()) if name.startswith("_"))
 
 
 class UnrepeatableError(Exception):
@@ -65,11 +65,14 @@ class StandIns:
         self._templates: list[_Template] = []
         self._known: dict[Hashable, int] = {}
 
-    def layouts(self, number: int) -> Sequence[tuple[torch.Size, tuple[int, ...], torch.dtype]]:
-        """What the stand-ins of a template return."""
-        return self._templates[number].layouts
+    def results(self, inputs: Sequence[torch.Tensor], number: int, path: str) -> list[torch.Tensor]:
+        """What a template's stand-in returns, in the layout of what its first call returned."""
+        return [
+            torch.empty_strided(shape, strides, dtype=dtype, device=inputs[0].device)
+            for shape, strides, dtype in self._templates[number].layouts
+        ]
 
-    def call(self, forward: Callable[..., Any], kind: Hashable, path: str, *arguments: Any, **options: Any) -> Any:
+    def call(self, forward: Callable[..., Any], kind: int, path: str, *arguments: Any, **options: Any) -> Any:
         """Call a module, or let its stand-in be called."""
         leaves, form = tree_flatten((arguments, options))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -79,23 +82,23 @@ class StandIns:
         key = (kind, str(form), like)
         number = self._known.get(key)
         if number is not None:
-            standing_in = getattr(torch.ops, _LIBRARY).repeated.default
-            return tree_unflatten(standing_in(tensors, number, path), self._templates[number].result)
+            return tree_unflatten(_operator()(tensors, number, path), self._templates[number].result)
         tracer = _tracer()
         graph = tracer.graph
-        before, last = _nodes(tensors, tracer), graph._root.prev
+        given, last = _nodes(tensors, tracer), graph._root.prev
         returned = forward(*arguments, **options)
         results, form = tree_flatten(returned)
-        after = _nodes(results, tracer)
+        outputs = _nodes(results, tracer)
         nodes = []
         while last is not graph._root.prev:
             last = last.next
             nodes.append(last)
-        pure = before is not None and before == _nodes(tensors, tracer) and not share_memory(tensors, results)
-        if pure and after is not None and set(after) <= set(nodes):
+        if given is None or outputs is None or not set(outputs) <= set(nodes):
+            return returned
+        if given == _nodes(tensors, tracer) and not share_memory(tensors, results):
             self._known[key] = len(self._templates)
             layouts = tuple((result.shape, result.stride(), result.dtype) for result in results)
-            self._templates.append(_Template(path, tuple(before or ()), tuple(nodes), tuple(after), layouts, form))
+            self._templates.append(_Template(path, given, tuple(nodes), outputs, layouts, form))
         return returned
 
     def expand(self, program: Any) -> None:
@@ -173,26 +176,24 @@ class _Places:
 def standing_in(module: torch.nn.Module) -> Iterator[StandIns]:
     """Within this context, while `module` is traced, repeated submodules are represented by stand-ins."""
     stand_ins = StandIns()
-    kinds = {path: kind for path, part in module.named_modules() if path and (kind := _kind(part)) is not None}
-    often = Counter(kinds.values())
-    wrapped = [(module.get_submodule(path), path, kind) for path, kind in kinds.items() if often[kind] > 1]
-
-    def layout(inputs: Sequence[torch.Tensor], number: int, path: str) -> list[torch.Tensor]:
-        return [
-            torch.empty_strided(shape, strides, dtype=dtype, device=inputs[0].device)
-            for shape, strides, dtype in stand_ins.layouts(number)
-        ]
-
+    kinds: dict[Hashable, list[tuple[str, torch.nn.Module]]] = {}
+    for path, part in module.named_modules():
+        if path and (kind := _kind(part)) is not None:
+            kinds.setdefault(kind, []).append((path, part))
+    twins = [parts for parts in kinds.values() if len(parts) > 1]
     with torch.library._scoped_library(_LIBRARY, "FRAGMENT") as library:
         library.define("repeated(Tensor[] inputs, int number, str path) -> Tensor[]")
-        torch.library.register_fake(f"{_LIBRARY}::repeated", layout, lib=library)
+        torch.library.register_fake(f"{_LIBRARY}::repeated", stand_ins.results, lib=library)
         try:
-            for part, path, kind in wrapped:
-                part.forward = partial(stand_ins.call, part.forward, kind, path)
+            # Kinds are long: their numbers are compared when modules are called.
+            for number, parts in enumerate(twins):
+                for path, part in parts:
+                    part.forward = partial(stand_ins.call, part.forward, number, path)
             yield stand_ins
         finally:
-            for part, _, _ in wrapped:
-                del part.forward
+            for parts in twins:
+                for _, part in parts:
+                    del part.forward
 
 
 def _operator() -> Any:
@@ -208,9 +209,7 @@ def _kind(module: torch.nn.Module) -> Hashable | None:
         if part._forward_hooks or part._forward_pre_hooks:
             return None
         attributes = tuple(
-            (name, _plain(value))
-            for name, value in sorted(part.__dict__.items())
-            if not (name.startswith("_") and name in _OF_MODULES)
+            (name, _plain(value)) for name, value in sorted(part.__dict__.items()) if name not in _OF_MODULES
         )
         tensors = tuple(
             (name, tuple(tensor.shape), tensor.dtype, tensor.is_meta)
@@ -219,9 +218,6 @@ def _kind(module: torch.nn.Module) -> Hashable | None:
         )
         parts.append((path, type(part), attributes, tensors))
     return tuple(parts)
-
-
-_OF_MODULES = frozenset(torch.nn.Module().__dict__)
 
 
 def _plain(value: Any) -> Hashable:
@@ -242,7 +238,7 @@ def _likeness(leaves: Sequence[Any]) -> Hashable | None:
             same = seen.setdefault(id(leaf), len(seen))
             like.append((same, leaf.shape, leaf.stride(), leaf.dtype))
         elif isinstance(leaf, _PLAIN):
-            like.append((type(leaf), leaf))
+            like.append(_plain(leaf))
         else:
             return None
     return tuple(like)
@@ -256,7 +252,7 @@ def _tracer() -> Any:
     return mode.tracer
 
 
-def _nodes(tensors: Sequence[Any], tracer: Any) -> list[Node] | None:
+def _nodes(tensors: Sequence[Any], tracer: Any) -> tuple[Node, ...] | None:
     """The nodes that compute tensors, where each is the result of one."""
     from torch.fx.experimental.proxy_tensor import get_proxy_slot
 
@@ -272,7 +268,7 @@ def _nodes(tensors: Sequence[Any], tracer: Any) -> list[Node] | None:
         if slot is None:
             return None
         nodes.append(slot.proxy.node)
-    return nodes
+    return tuple(nodes)
 
 
 def _moved(old: str, new: str, path: str) -> str:
