@@ -8,6 +8,7 @@ to the torch modules that they came from.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ STAGE = Stage(
         "sdbuild.coreml.write_behind",
         "sdbuild.models",
     ),
+    entry="sdbuild.stages.convert:run_alone",
 )
 
 # What a UNet is called that takes more, and what many of a bundle have in common before each has its own name.
@@ -51,6 +53,17 @@ _TITLES = {
     "controlnet": "Turns a picture that controls the drawing into residuals for the denoiser.",
     "t2i_adapter": "Turns a picture that controls the drawing into features for the denoiser, once for all steps.",
 }
+
+
+def run_alone(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """`run`, in a process that does nothing else and ends with it."""
+    from sdbuild.coreml.lowering import imports
+
+    gc.disable()  # nearly all that is imported and built is kept, and searching it for garbage takes seconds
+    imports.hide()
+    run(inputs, params, out, progress)
 
 
 def run(

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_convert --model sd15 --attention SPLIT_EINSUM
 
-The stock path is the same module: `torch.export` with real float32 weights, then `coremltools.convert` and `save`;
-`traced` is the same with `torch.jit.trace`, by which older converters go. Each path runs in a fresh process, imports
-included, which ends as a build's workers do: without taking the interpreter apart. Stock SDXL needs 21 GB of memory:
-`--paths ours` leaves it out.
+Our path is the convert stage, called as a build's workers call it. The stock path is the same module: `torch.export`
+with real float32 weights, then `coremltools.convert` and `save`; `traced` is the same with `torch.jit.trace`, by which
+older converters go. Each path runs in a fresh process, imports included, which ends as a build's workers do: without
+taking the interpreter apart. Stock SDXL needs 21 GB of memory: `--paths ours` leaves it out.
 """
 
 from __future__ import annotations
@@ -24,56 +24,58 @@ from tests.benchmarks.harness import Measurement, measure, python, report
 LATENTS = {"sd15": 64, "sd21": 96, "sdxl": 128}
 
 
-def build(model: str, checkpoint: Path, attention: str) -> Any:
-    from sdbuild.models.build import build
-
+def unet(model: str, attention: str) -> dict[str, Any]:
+    """The UNet of one of the benchmark's models, as `sdbuild.models.build.build` and the convert stage ask for it."""
     size = LATENTS[model]
-    return build("unet", checkpoint / "unet", attention_implementation=attention, latent_height=size, latent_width=size)
+    return {
+        "component": "unet",
+        "attention_implementation": attention,
+        "latent_height": size,
+        "latent_width": size,
+    }
 
 
-def ours(component: Any, out: Path, precision: str) -> None:
-    from sdbuild.coreml.convert import convert
+def ours(checkpoint: Path, asked: dict[str, Any], out: Path, precision: str) -> None:
+    from sdbuild.stages.convert import run_alone
 
-    convert(
-        component.module,
-        component.inputs,
-        component.outputs,
-        component.weights,
+    run_alone(
+        {"checkpoint": checkpoint},
+        {**asked, "precision": precision, "deployment_target": "iOS16"},
         out,
-        precision=precision,
-        deployment_target="iOS16",
-        progress=lambda _, message: print(f"{time.process_time():6.1f} processor seconds: {message}", flush=True),
+        lambda _, message: print(f"{time.process_time():6.1f} processor seconds: {message}", flush=True),
     )
 
 
-def stock(component: Any, out: Path, precision: str) -> None:
+def stock(checkpoint: Path, asked: dict[str, Any], out: Path, precision: str) -> None:
     import torch
 
-    module, examples = _materialised(component)
+    component, module, examples = _materialised(checkpoint, asked)
     with torch.no_grad():
         exported = torch.export.export(module, examples, strict=False).run_decompositions({})
     _convert(exported, component, out, precision)
 
 
-def traced(component: Any, out: Path, precision: str) -> None:
+def traced(checkpoint: Path, asked: dict[str, Any], out: Path, precision: str) -> None:
     import torch
 
-    module, examples = _materialised(component)
+    component, module, examples = _materialised(checkpoint, asked)
     with torch.no_grad():
         script = torch.jit.trace(module, examples, check_trace=False)
     _convert(script, component, out, precision)
 
 
-def _materialised(component: Any) -> tuple[Any, tuple[Any, ...]]:
+def _materialised(checkpoint: Path, asked: dict[str, Any]) -> tuple[Any, Any, tuple[Any, ...]]:
     import torch
 
     from sdbuild.coreml.lowering.operators import register_missing_operators
+    from sdbuild.models.build import build
 
     register_missing_operators()
+    component = build(checkpoint=checkpoint, **asked)
     module = component.materialise()
     types = {"int32": torch.int32}
     examples = tuple(torch.zeros(spec.shape, dtype=types.get(spec.dtype, torch.float32)) for spec in component.inputs)
-    return module, examples
+    return component, module, examples
 
 
 def _convert(program: Any, component: Any, out: Path, precision: str) -> None:
@@ -91,7 +93,7 @@ def _convert(program: Any, component: Any, out: Path, precision: str) -> None:
         minimum_deployment_target=ct.target.iOS16,
         compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
         skip_model_load=True,
-    ).save(str(out))
+    ).save(str(out / "Unet.mlpackage"))
 
 
 PATHS = {"ours": ours, "stock": stock, "traced": traced}
@@ -106,27 +108,27 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="how often, in turns; the fastest of each path counts")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of real size; generated where there is none")
     parser.add_argument("--run", choices=[*PATHS], help="run this path alone, in this process, and print its steps")
-    parser.add_argument("--out", type=Path, help="the package to write with --run")
-    arguments = parser.parse_args()
-    if arguments.run:
-        component = build(arguments.model, arguments.checkpoint, arguments.attention)
-        PATHS[arguments.run](component, arguments.out, arguments.precision)
+    parser.add_argument("--out", type=Path, help="the folder to write the package into with --run")
+    options = parser.parse_args()
+    if options.run:
+        asked = unet(options.model, options.attention)
+        PATHS[options.run](options.checkpoint / "unet", asked, options.out, options.precision)
         sys.stdout.flush()
         os._exit(0)
-    checkpoint = arguments.checkpoint or Path(tempfile.gettempdir()) / "sdbuild-benchmarks" / arguments.model
-    checkpoints.generate(arguments.model, checkpoint)
-    shared = ["--model", arguments.model, "--attention", arguments.attention, "--precision", arguments.precision]
+    checkpoint = options.checkpoint or Path(tempfile.gettempdir()) / "sdbuild-benchmarks" / options.model
+    checkpoints.generate(options.model, checkpoint)
+    shared = ["--model", options.model, "--attention", options.attention, "--precision", options.precision]
     best: dict[str, Measurement] = {}
-    for path in arguments.repeat * arguments.paths.split(","):
+    for path in options.repeat * options.paths.split(","):
         with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
             command = python(
                 "tests.benchmarks.bench_convert",
                 *shared,
-                *("--checkpoint", str(checkpoint), "--run", path, "--out", f"{scratch}/Unet.mlpackage"),
+                *("--checkpoint", str(checkpoint), "--run", path, "--out", scratch),
             )
-            measured = measure(f"{arguments.model} {arguments.attention} {path}", command)
+            measured = measure(f"{options.model} {options.attention} {path}", command)
         best[path] = min(measured, best.get(path, measured), key=lambda one: one.seconds)
-    print(report([*best.values()], f"{arguments.model} {arguments.attention} stock"))
+    print(report([*best.values()], f"{options.model} {options.attention} stock"))
 
 
 if __name__ == "__main__":

