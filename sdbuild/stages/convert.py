@@ -19,7 +19,7 @@ from sdbuild.stages import Stage
 STAGE = Stage(
     name="convert",
     version=3,
-    tools=("coremltools", "diffusers", "numpy", "torch", "transformers"),
+    tools=("coremltools", "diffusers", "numpy", "torch"),
     modules=(
         "sdbuild.bundle.layout",
         "sdbuild.bundle.metadata",
@@ -58,10 +58,10 @@ _TITLES = {
 def run_alone(
     inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
 ) -> None:
-    """`run`, in a process that does nothing else and ends with it."""
+    """`run`, in a process that does nothing but this and ends with it."""
     from sdbuild.coreml.lowering import imports
 
-    gc.disable()  # nearly all that is imported and built is kept, and searching it for garbage takes seconds
+    gc.disable()  # most of what is imported and built is kept, and searching it for garbage takes seconds
     imports.hide()
     run(inputs, params, out, progress)
 

@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the folder to write the package into with --run")
     options = parser.parse_args()
     if options.run:
+        tempfile.tempdir = str(options.out)  # where coremltools leaves a package that this process does not take away
         asked = unet(options.model, options.attention)
         PATHS[options.run](options.checkpoint / "unet", asked, options.out, options.precision)
         sys.stdout.flush()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from sdbuild.coreml.convert import convert
+from sdbuild.coreml.lowering import half
+from sdbuild.coreml.lowering.passes import replaced
 from sdbuild.coreml.package import Package
 from sdbuild.models.build import build
 from sdbuild.models.component import ComponentModel
@@ -47,7 +49,11 @@ def assert_equal(
     options: dict[str, Any] = {"precision": precision, "deployment_target": deployment_target}
     options["float32_modules"] = model.float32_modules
     ours = folder / "Ours.mlpackage"
-    convert(model.module, model.inputs, model.outputs, model.weights, ours, **options)
+    in_place: list[bool] = []
+    is_plain = half.is_plain
+    with replaced(half, "is_plain", lambda function: in_place.append(is_plain(function)) or in_place[-1]):
+        convert(model.module, model.inputs, model.outputs, model.weights, ours, **options)
+    assert all(in_place), "a pass goes the slow way"
     stock = convert_stock(model, folder / "Stock.mlpackage", **options)
     assert program_of(Package.open(ours)) == program_of(stock)
     assert weights_of(Package.open(ours)) == weights_of(stock)

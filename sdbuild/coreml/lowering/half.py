@@ -1,30 +1,31 @@
 """Give a program half precision in place, with the result of coremltools' pass `add_fp16_cast` and of what follows it.
 
-That pass puts a new operation in the place of each, between casts of all it takes and gives, four new operations for
-one; the passes after it fold the casts of constants and cancel those that meet. Here each operation stays, takes halves
-and is renamed; a cast is made only where float32 and float16 really meet. Which operations and parameters become half,
-and what becomes of numbers that half precision would round to zero, is asked of the pass itself.
+That pass puts a new operation in the place of each, between casts of all that it takes and gives; the passes after it
+fold the casts of constants and cancel those that meet. Here each operation stays, takes halves and is renamed; a cast
+is made only where float32 and float16 really meet. Which operations and parameters become half, and what becomes of
+numbers that half precision would round to zero, is asked of the pass itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 _WIDE, _HALF = "fp32", "fp16"
 
 
 def in_place(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    """`AbstractQuantizationPass.apply`, with another way for `add_fp16_cast`.
+    """`AbstractQuantizationPass.apply`, but that `add_fp16_cast` works in place.
 
-    Programs that this module does not know how to treat (nested blocks, results that are known without being constants)
-    go the pass's own way.
+    Functions that this module does not know how to treat go the pass's own way, which is slower.
     """
     from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 
     def apply_to(quantization: Any, program: Any) -> None:
         functions = list(program.functions.values())
-        if not isinstance(quantization, FP16ComputePrecision) or not all(map(_is_plain, functions)):
+        known = isinstance(quantization, FP16ComputePrecision) and all(map(is_plain, functions))
+        if not known or (quantization.op_selector is not None and _skipped(quantization)):
             apply(quantization, program)
             return
         for function in functions:
@@ -34,11 +35,20 @@ def in_place(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
     return apply_to
 
 
-def _is_plain(function: Any) -> bool:
-    return not any(
-        op.blocks or (op.op_type != "const" and any(output.sym_val is not None for output in op.outputs))
-        for op in function.operations
-    )
+def is_plain(function: Any) -> bool:
+    """Whether a function has no nested blocks, and no results that are known, or could be, without being constants."""
+    return not any(op.blocks or _is_foldable(op) for op in function.operations if op.op_type != "const")
+
+
+def _is_foldable(op: Any) -> bool:
+    given = op.get_flattened_inputs()
+    constant = bool(given) and all(one.op is not None and one.op.op_type == "const" for one in given)
+    return constant or any(output.sym_val is not None for output in op.outputs)
+
+
+def _skipped(quantization: Any) -> set[str]:
+    """The kinds of operations that an option of the pass leaves out."""
+    return getattr(quantization, "skip_ops_by_type", set())
 
 
 class _Halving:
@@ -47,10 +57,10 @@ class _Halving:
     def __init__(self, quantization: Any, function: Any) -> None:
         self._quantization = quantization
         operations = list(function.operations)
-        self._following = dict(zip(operations, [*operations[1:], None], strict=True))
+        self._following = dict(pairwise(operations))
         self._castable: dict[tuple[type, str], bool] = {}
         chosen = filter(self._is_chosen, operations)
-        self._halved = {op: parameters for op in chosen if (parameters := self._wide_parameters(op))}
+        self._halved = {op: parameters for op in chosen if (parameters := self._parameters_to_halve(op))}
         self._halves: dict[Any, Any] = {}
 
     def run(self) -> None:
@@ -62,7 +72,6 @@ class _Halving:
             op.name = f"{op.name}_cast_{_HALF}"
             for output, name in zip(op.outputs, _output_names(op), strict=True):
                 if output in wide and not _is_wide(output):
-                    self._halves[output] = output
                     self._widen_for_others(output, f"{name}_to_{_WIDE}")
                 if not output.consuming_blocks:  # a result of the program keeps its name
                     output.name = name
@@ -71,9 +80,9 @@ class _Halving:
         if op.op_type == "const" or not self._quantization.is_valid_op(op):
             return False
         selector = self._quantization.op_selector
-        return selector(op) if selector is not None else op.op_type not in self._quantization.skip_ops_by_type
+        return selector(op) if selector is not None else op.op_type not in _skipped(self._quantization)
 
-    def _wide_parameters(self, op: Any) -> list[str]:
+    def _parameters_to_halve(self, op: Any) -> list[str]:
         """The parameters that become half. Whether one may is a matter of the operation's kind."""
         wide = [name for name, given in op.inputs.items() if any(map(_is_wide, _variables(given)))]
         for name in wide:
@@ -99,7 +108,7 @@ class _Halving:
                 half = Builder.cast(x=variable, dtype=_HALF, name=name, before_op=op)
             else:
                 half = Builder.const(val=self._rounded(variable), name=name, before_op=op)
-            _belongs_with(op.outputs[0], half)
+            _copy_module(op.outputs[0], half)
             self._halves[variable] = half
         return self._halves[variable]
 
@@ -122,8 +131,8 @@ class _Halving:
         ]
         if not others and not output.consuming_blocks:
             return
-        wide = Builder.cast(x=output, dtype=_WIDE, name=name, before_op=self._following[output.op])
-        _belongs_with(output, wide)
+        wide = Builder.cast(x=output, dtype=_WIDE, name=name, before_op=self._following.get(output.op))
+        _copy_module(output, wide)
         for op, parameter, given in others:
             several = [wide if one is output else one for one in _variables(given)]
             taken = several if isinstance(given, list | tuple) else several[0]
@@ -153,16 +162,11 @@ def _is_wide(variable: Any) -> bool:
 
 def _output_names(op: Any) -> list[str]:
     """What coremltools calls the results of an operation of this name."""
-    try:
-        own = op.output_names()
-    except NotImplementedError:
-        own = tuple(map(str, range(len(op.outputs)))) if len(op.outputs) > 1 else ("",)
-    names = own if isinstance(own, tuple) else (own,)
-    return [f"{op.name}_{name}" if name else op.name for name in names]
+    return [op.name] if len(op.outputs) == 1 else [f"{op.name}_{number}" for number in range(len(op.outputs))]
 
 
-def _belongs_with(output: Any, new: Any) -> None:
-    """Note at a new operation the module that another one comes from."""
+def _copy_module(source: Any, new: Any) -> None:
+    """Note at the operation of a new variable the module that another variable comes from."""
     from coremltools.converters.mil.mil import Block
 
-    Block._copy_scope_info(output, new)
+    Block._copy_scope_info(source, new)

@@ -11,7 +11,7 @@ from importlib.util import LazyLoader
 from types import ModuleType
 
 UNUSED = ("accelerate", "peft", "scipy", "transformers")
-"""What diffusers and coremltools import where it is installed, and do without where it is not."""
+"""What diffusers and coremltools import if it is installed, and do without if not."""
 
 
 class _Lazily(MetaPathFinder):
@@ -43,10 +43,10 @@ def imported_lazily(name: str) -> Iterator[None]:
 
 
 def hide(names: Sequence[str] = UNUSED) -> None:
-    """Let libraries that are imported from now on find none of these packages, for as long as this process lives.
+    """Let libraries that are imported from now on find none of these packages, unless they are imported already.
 
-    They take a third of the time and a fifth of the memory of all imports. Only for a process that does nothing else
-    than one conversion: a library that once found a package missing stays without it.
+    They take a third of the time and a fifth of the memory of all imports. Only for a process that does nothing but one
+    conversion: a library that once found a package missing stays without it.
     """
     for name in names:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # which is how an import is told to fail
