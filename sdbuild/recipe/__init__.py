@@ -20,19 +20,11 @@ from sdbuild.recipe.load import (
     resolve_for_target,
 )
 from sdbuild.recipe.preflight import overruled, preflight
-from sdbuild.recipe.recipe import (
-    ContactSheet,
-    Gates,
-    Latent,
-    ModelKind,
-    ModelReference,
-    Quantization,
-    Recipe,
-    Reference,
-    Unet,
-)
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.references import ModelKind, ModelReference, Reference
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.rule import Rule
+from sdbuild.recipe.settings import ContactSheet, Gates, Latent, Quantization, Unet
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import AttentionImplementation, Component, ComputeUnit, DeploymentTarget
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from sdbuild.recipe.architecture import Shape, told, unet_needs
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.published import PUBLISHED, VARIATIONS
-from sdbuild.recipe.recipe import ModelKind, ModelReference
+from sdbuild.recipe.references import ModelKind, ModelReference
 from sdbuild.recipe.single_file import PredictionType, SingleFileError, describe
 from sdbuild.recipe.vocabulary import Component
 

@@ -12,7 +12,8 @@ from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.document import read_document
 from sdbuild.recipe.inheritance import merge, read_with_bases
 from sdbuild.recipe.lock import Lock, read_lock
-from sdbuild.recipe.recipe import Recipe, Reference
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.references import Reference
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping, Node, Scalar

@@ -8,8 +8,9 @@ from itertools import product
 from sdbuild.recipe.architecture import score_bytes, told
 from sdbuild.recipe.facts import CheckpointFacts
 from sdbuild.recipe.memory import MemoryEstimate, estimate, shape_of
-from sdbuild.recipe.recipe import Latent, Quantization, Recipe
+from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
+from sdbuild.recipe.settings import Latent, Quantization
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import UNET_REFINER, AttentionImplementation, Component, ComputeUnit
 

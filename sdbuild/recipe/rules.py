@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from sdbuild.recipe.diagnostics import one_of
 from sdbuild.recipe.facts import XL_FAMILIES, known_facts
-from sdbuild.recipe.recipe import ModelKind, Unet
+from sdbuild.recipe.references import ModelKind
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
+from sdbuild.recipe.settings import Unet
 from sdbuild.recipe.vocabulary import CONTROLNET, T2I_ADAPTER, UNET_REFINER, Component
 
 _SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sd3")

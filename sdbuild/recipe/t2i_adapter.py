@@ -7,7 +7,7 @@ from typing import Any
 
 from sdbuild.recipe.architecture import Config, Needs, Shape, conv
 from sdbuild.recipe.published import T2I_ADAPTERS
-from sdbuild.recipe.recipe import Reference
+from sdbuild.recipe.references import Reference
 
 _PIXELS = 8
 FULL, LIGHT, FULL_XL = "full_adapter", "light_adapter", "full_adapter_xl"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from sdbuild.recipe.recipe import Part
+from sdbuild.recipe.part import Part
 from sdbuild.recipe.vocabulary import AttentionImplementation, ComputeUnit, Name, OperatingSystem
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=100)]
