@@ -15,6 +15,7 @@ from typing import Any
 
 from sdbuild.bundle.layout import PACKAGE, base_name
 from sdbuild.stages import Stage
+from sdbuild.stages.imports import hide
 
 STAGE = Stage(
     name="convert",
@@ -29,9 +30,12 @@ STAGE = Stage(
         "sdbuild.coreml.package",
         "sdbuild.coreml.write_behind",
         "sdbuild.models",
+        "sdbuild.stages.imports",
     ),
     entry="sdbuild.stages.convert:run_alone",
 )
+
+UNUSED = ("accelerate", "peft", "scipy", "transformers")
 
 # What a UNet is called that takes more, and what many of a bundle have in common before each has its own name.
 _READY = {"controlnet_ready": "controlled_unet", "adapter_ready": "adapted_unet"}
@@ -59,10 +63,8 @@ def run_alone(
     inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
 ) -> None:
     """`run`, in a process that does nothing but this and ends with it."""
-    from sdbuild.coreml.lowering import imports
-
     gc.disable()  # most of what is imported and built is kept, and searching it for garbage takes seconds
-    imports.hide()
+    hide(*UNUSED)
     run(inputs, params, out, progress)
 
 

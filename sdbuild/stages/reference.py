@@ -16,16 +16,29 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.stages import Stage
+from sdbuild.stages.imports import hide, undisturbed
 
 STAGE = Stage(
     name="reference",
     version=4,
     tools=("diffusers", "numpy", "torch", "transformers"),
-    modules=("sdbuild.models",),
+    modules=("sdbuild.models", "sdbuild.stages.imports"),
+    entry="sdbuild.stages.reference:run_alone",
 )
 
+UNUSED = ("accelerate", "peft", "scipy")
 SAMPLES = "samples.safetensors"
 _RUN_ARGUMENTS = ("precision", "samples", "seed")
+
+
+def run_alone(
+    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
+) -> None:
+    """`run`, in a process that does nothing but this and ends with it."""
+    hide(*UNUSED)
+    with undisturbed():
+        import sdbuild.models.rounding  # noqa: F401  # and with it torch, diffusers and transformers
+    run(inputs, params, out, progress)
 
 
 def run(

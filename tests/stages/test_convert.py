@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from sdbuild.errors import SdbuildError
 from sdbuild.models import tiny
 from sdbuild.stages import convert
 from tests.stages.faults import copy_artifact
-from tests.stages.models import CONVERSION, UNET_CONVERSION, Recorder, converted, top_level
+from tests.stages.models import CONVERSION, UNET_CONVERSION, Recorder, contents, converted, made_by_worker, top_level
 
 IMAGES = {"latent_height": 8, "latent_width": 8}
 TEXTS = {"text_sequence_length": 77}
@@ -114,38 +112,14 @@ def test_precision_and_deployment_target_reach_the_package(checkpoints: Path, tm
     assert 0.45 < sizes[0] / sizes[1] < 0.55
 
 
-ALONE = """
-import json, sys
-from importlib import import_module
-from pathlib import Path
-from sdbuild.coreml.lowering.imports import UNUSED
-from sdbuild.stages.convert import STAGE
-checkpoint, out, parameters = sys.argv[1:]
-module, _, function = STAGE.entry.partition(":")
-getattr(import_module(module), function)(
-    {"checkpoint": Path(checkpoint)}, json.loads(parameters), Path(out), lambda fraction, message: None
-)
-print([name for name in UNUSED if sys.modules[name] is not None])
-"""
-
-
 @pytest.mark.parametrize("case", ["unet", "text_encoder", "vae_encoder"])
 def test_a_build_s_worker_imports_less_and_makes_the_same(case: str, checkpoints: Path, tmp_path: Path) -> None:
-    checkpoint, folder, parameters, name, *_ = CASES[case]
+    checkpoint, folder, parameters, *_ = CASES[case]
     source, parameters = checkpoints / checkpoint / folder, CONVERSION | parameters
-    (tmp_path / "alone").mkdir()
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ALONE, source, tmp_path / "alone", json.dumps(parameters)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout.splitlines()[-1] == "[]"
-    out = converted(source, tmp_path / "beside others", **parameters)
-    files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
-    assert Path(f"{name}.mlpackage/Manifest.json") in files
-    for file in files:
-        assert (tmp_path / "alone" / file).read_bytes() == (out / file).read_bytes(), file
+    alone = tmp_path / "alone"
+    packages = (*convert.UNUSED, "torch")
+    assert made_by_worker("convert", {"checkpoint": source}, parameters, alone, packages) == ["torch"]
+    assert contents(alone) == contents(converted(source, tmp_path / "beside others", **parameters))
 
 
 def test_a_controlnet_ready_unet_has_a_name_of_its_own(checkpoints: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sdbuild.models import tiny
 from sdbuild.stages import reference, verify
-from tests.stages.models import CONVERSION, UNET, Recorder, converted, top_level
+from tests.stages.models import CONVERSION, UNET, Recorder, contents, converted, made_by_worker, top_level
 
 TEXTS = {"text_sequence_length": 77, "family": "sdxl"}
 XL_UNET = UNET | {"batch": 2}
@@ -30,18 +30,33 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def job(checkpoint: Path, component: str) -> tuple[dict[str, Path], dict[str, Any]]:
+    """The stage's inputs and parameters."""
+    inputs = {"checkpoint": checkpoint / component}
+    if component == "unet":
+        inputs |= {name: checkpoint / name for name in CONDITIONING}
+    return inputs, COMPONENTS[component] | {"precision": "float16", "samples": 2, "seed": 0}
+
+
 def answers(checkpoint: Path, component: str, out: Path, **changes: Any) -> dict[str, Any]:
     """Run the stage; returns the artifact's arrays by key."""
     from safetensors.numpy import load_file
 
-    inputs = {"checkpoint": checkpoint / component}
-    if component == "unet":
-        inputs |= {name: checkpoint / name for name in CONDITIONING}
+    inputs, parameters = job(checkpoint, component)
     out.mkdir(exist_ok=True)
-    parameters = COMPONENTS[component] | {"precision": "float16", "samples": 2, "seed": 0} | changes
-    reference.run(inputs, parameters, out, Recorder())
+    reference.run(inputs, parameters | changes, out, Recorder())
     assert top_level(out) == [reference.SAMPLES]
     return dict(load_file(out / reference.SAMPLES))
+
+
+@pytest.mark.parametrize("component", ["text_encoder_2", "unet"])
+def test_a_build_s_worker_imports_less_and_answers_the_same(component: str, checkpoint: Path, tmp_path: Path) -> None:
+    packages = (*reference.UNUSED, "diffusers", "transformers")
+    alone = tmp_path / "alone"
+    imported = made_by_worker("reference", *job(checkpoint, component), alone, packages)
+    assert imported == ["diffusers", "transformers"]
+    answers(checkpoint, component, tmp_path / "beside others")
+    assert contents(alone) == contents(tmp_path / "beside others")
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

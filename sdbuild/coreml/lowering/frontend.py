@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from sdbuild.coreml.lowering import deferred, half, passes, shortcuts
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
-from sdbuild.coreml.lowering.imports import imported_lazily
+from sdbuild.coreml.lowering.lazily import imported_lazily
 from sdbuild.coreml.lowering.operators import register_missing_operators
 from sdbuild.tensors import TensorSpec, Weight
 

@@ -1,4 +1,4 @@
-"""Less to import: what libraries import if it is there, or at once, and a conversion never uses."""
+"""Imports that wait until somebody looks into the module."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
-
-UNUSED = ("accelerate", "peft", "scipy", "transformers")
-"""What diffusers and coremltools import if it is installed, and do without if not."""
 
 
 class _Lazily(MetaPathFinder):
@@ -40,13 +37,3 @@ def imported_lazily(name: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-
-
-def hide(names: Sequence[str] = UNUSED) -> None:
-    """Let libraries that are imported from now on find none of these packages, unless they are imported already.
-
-    They take a third of the time and a fifth of the memory of all imports. Only for a process that does nothing but one
-    conversion: a library that once found a package missing stays without it.
-    """
-    for name in names:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # which is how an import is told to fail
