@@ -154,17 +154,15 @@ def _rewrite(
     return tensors
 
 
-def in_order(
-    pool: Executor, threads: int, work: Callable[[Job], Sequence[Made]], jobs: Iterable[Job]
-) -> Iterator[Made]:
+def in_order(pool: Executor, threads: int, work: Callable[[Job], Made], jobs: Iterable[Job]) -> Iterator[Made]:
     """Results in order; never more jobs in memory than there are threads, and one that waits to be written."""
-    waiting: deque[Future[Sequence[Made]]] = deque()
+    waiting: deque[Future[Made]] = deque()
     for job in jobs:
         waiting.append(pool.submit(work, job))
         if len(waiting) > threads:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     while waiting:
-        yield from waiting.popleft().result()
+        yield waiting.popleft().result()
 
 
 def _described(candidate: Candidate, form: Compressed) -> CompressedTensor:

@@ -304,8 +304,9 @@ def _best(
         values[empty] = -np.inf
     best = np.maximum.reduceat(values, offsets, axis=1)
     hits = np.flatnonzero(values == np.repeat(best, lengths, axis=1))
-    first = np.searchsorted(hits, offsets + np.arange(len(places))[:, None] * values.shape[1])
-    return best, candidates[hits[first] % values.shape[1]]
+    if len(hits) > best.size:  # equally good places: the first one counts
+        hits = hits[np.searchsorted(hits, offsets + np.arange(len(places))[:, None] * values.shape[1])]
+    return best, candidates[hits.reshape(best.shape) % values.shape[1]]
 
 
 def _spread(histogram: Histogram, clusters: int) -> tuple[Integers, Integers]:

@@ -103,7 +103,7 @@ def quantize_linearly(
 def _quantized(
     pool: Executor, threads: int, weights: WeightFile, candidates: Sequence[Candidate]
 ) -> Iterator[Quantized]:
-    def work(candidate: Candidate) -> list[Quantized]:
+    def work(candidate: Candidate) -> Quantized:
         try:
             found = quantized(candidate.values(weights), candidate.stored.axis, candidate.stored.groups)
         except ValueError as error:
@@ -112,7 +112,7 @@ def _quantized(
                 "keep this component's precision"
             ) from error
         weights.release(candidate.stored.offset)
-        return [found]
+        return found
 
     return in_order(pool, threads, work, candidates)
 

@@ -35,17 +35,11 @@ _CELL_SHIFT = 11
 
 _SETTLING_STEPS = 16
 
+_NOT_FINITE = "a value is not a finite number"
+
 
 class PaletteError(SdbuildError):
-    """Values that cannot be palettized.
-
-    Attributes:
-        position: which of the tensors.
-    """
-
-    def __init__(self, message: str, position: int) -> None:
-        super().__init__(message)
-        self.position = position
+    """Values that cannot be palettized."""
 
 
 @dataclass(frozen=True)
@@ -71,88 +65,95 @@ class Palette:
         return self.tables.nbytes + self.indices.nbytes
 
 
-def palettes(tensors: Sequence[NDArray[Any]], groups: Sequence[int], axes: Sequence[int], bits: int) -> list[Palette]:
-    """Palettize tensors together: their clusterings share the fixed cost of each step.
+@dataclass(frozen=True)
+class Counted:
+    """The histogram of one group of channels, and for half precision the bit pattern of each of its values."""
+
+    histogram: Histogram
+    patterns: NDArray[np.intp] | None
+
+
+def count(tensor: NDArray[Any], groups: int, axis: int) -> list[Counted]:
+    """Count a tensor's values, group by group.
 
     Args:
-        tensors: float16 or float32 arrays, contiguous.
-        groups: for each tensor how many groups of neighbouring channels get a table of their own; it divides the axis.
-        axes: for each tensor the axis that is divided into groups.
-        bits: width of an index.
+        tensor: float16 or float32, contiguous.
+        groups: how many groups of neighbouring channels get a table of their own; it divides the axis.
+        axis: the axis that is divided into groups.
 
     Raises:
         PaletteError: a value is not finite.
     """
-    counted: list[list[_Counted]] = []
-    for position, (tensor, count, axis) in enumerate(zip(tensors, groups, axes, strict=True)):
-        parts = [_count(part) for part in _parts(tensor, count, axis)]
-        if not all(part.finite for part in parts):
-            raise PaletteError("a value is not a finite number", position)
-        counted.append(parts)
-    boundaries = iter(kmeans.cluster([part.histogram for parts in counted for part in parts], 1 << bits))
-    result = []
-    for tensor, axis, parts in zip(tensors, axes, counted, strict=True):
-        entries = [_settle(part.histogram, next(boundaries), tensor.dtype) for part in parts]
-        tables = np.zeros((len(parts), 1 << bits), tensor.dtype)
-        for row, own in zip(tables, entries, strict=True):
-            row[: len(own)] = own
-        pairs = list(zip(parts, entries, strict=True))
-        result.append(
-            Palette(
-                tables=tables,
-                indices=_indices(tensor, axis, [_Lookup(part, own) for part, own in pairs], bits),
-                squared_error=sum(kmeans.squared_error(part.histogram, own.astype(np.float64)) for part, own in pairs),
-                energy=sum(float(np.cumsum(part.histogram.counts * part.histogram.values**2)[-1]) for part in parts),
-            )
-        )
-    return result
+    count_values = _count_half if tensor.dtype == np.float16 else _count_single
+    return [count_values(part) for part in _parts(tensor, groups, axis)]
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """A histogram, and for half precision the bit pattern of each of its values."""
+def cluster(tensors: Sequence[Sequence[Counted]], bits: int) -> list[list[NDArray[np.int64]]]:
+    """Cluster tensors together, so that they share the fixed cost of each step.
 
-    histogram: Histogram
-    patterns: NDArray[np.intp] | None
-    finite: bool
-
-
-def _count(values: NDArray[Any]) -> _Counted:
-    return _count_half(values) if values.dtype == np.float16 else _count_single(values)
+    Returns:
+        For each tensor and group the boundaries of at most 2**bits clusters, as `kmeans.cluster` returns them.
+    """
+    boundaries = iter(kmeans.cluster([group.histogram for groups in tensors for group in groups], 1 << bits))
+    return [[next(boundaries) for _ in groups] for groups in tensors]
 
 
-def _count_half(values: NDArray[Any]) -> _Counted:
+def encode(
+    tensor: NDArray[Any], axis: int, groups: Sequence[Counted], boundaries: Sequence[NDArray[np.int64]], bits: int
+) -> Palette:
+    """Make tables of clusters, and replace the tensor's values by indices of the nearest entries.
+
+    Args:
+        tensor: what `count` counted.
+        axis: the axis that is divided into groups.
+        groups: what `count` returned.
+        boundaries: the groups' clusters.
+        bits: width of an index.
+    """
+    entries = [_settle(group.histogram, own, tensor.dtype) for group, own in zip(groups, boundaries, strict=True)]
+    tables = np.zeros((len(groups), 1 << bits), tensor.dtype)
+    for row, own in zip(tables, entries, strict=True):
+        row[: len(own)] = own
+    pairs = list(zip(groups, entries, strict=True))
+    return Palette(
+        tables=tables,
+        indices=_indices(tensor, axis, [_Lookup(group, own) for group, own in pairs], bits),
+        squared_error=sum(kmeans.squared_error(group.histogram, own.astype(np.float64)) for group, own in pairs),
+        energy=sum(float(np.cumsum(group.histogram.counts * group.histogram.values**2)[-1]) for group in groups),
+    )
+
+
+def _count_half(values: NDArray[Any]) -> Counted:
     patterns = values.view(np.uint16)
     counts = np.zeros(1 << 16, np.int64)
     for start in range(0, len(patterns), _COUNTED_PIECE):
         counts += np.bincount(patterns[start : start + _COUNTED_PIECE], minlength=1 << 16)
     ascending, numbers = _half_numbers()
-    finite = int(counts[ascending].sum()) == len(values)
+    if int(counts[ascending].sum()) != len(values):
+        raise PaletteError(_NOT_FINITE)
     counts[0] += counts[_NEGATIVE_ZERO]  # one value; the lookup treats its two patterns alike
     counts[_NEGATIVE_ZERO] = 0
     present = np.flatnonzero(counts[ascending])
     chosen = ascending[present]
-    return _Counted(Histogram(numbers[present], counts[chosen].astype(np.float64)), chosen, finite)
+    return Counted(Histogram(numbers[present], counts[chosen].astype(np.float64)), chosen)
 
 
-def _count_single(values: NDArray[Any]) -> _Counted:
+def _count_single(values: NDArray[Any]) -> Counted:
     """Cells are numbered so that they ascend with the values: negative numbers run backwards in IEEE 754."""
     cells = 1 << (32 - _CELL_SHIFT)
     counts = np.zeros(cells, np.int64)
     sums = np.zeros(cells)
-    finite = True
     for start in range(0, len(values), _COUNTED_PIECE):
         piece = values[start : start + _COUNTED_PIECE]
-        finite = finite and bool(np.isfinite(piece).all())
-        if not finite:
-            break
+        if not np.isfinite(piece).all():
+            raise PaletteError(_NOT_FINITE)
         patterns = piece.view(np.int32) >> np.int32(_CELL_SHIFT)
         ordered = np.where(patterns < 0, -1 - (patterns & (cells // 2 - 1)), patterns) + cells // 2
         touched, inverse = np.unique(ordered, return_inverse=True)
         counts[touched] += np.bincount(inverse)
         sums[touched] += np.bincount(inverse, weights=piece)
     present = np.flatnonzero(counts)
-    return _Counted(Histogram(sums[present] / counts[present], counts[present].astype(np.float64)), None, finite)
+    return Counted(Histogram(sums[present] / counts[present], counts[present].astype(np.float64)), None)
 
 
 @cache
@@ -166,7 +167,7 @@ def _half_numbers() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
 class _Lookup:
     """Replaces values by the index of the nearest table entry."""
 
-    def __init__(self, counted: _Counted, entries: NDArray[Any]) -> None:
+    def __init__(self, counted: Counted, entries: NDArray[Any]) -> None:
         wide = entries.astype(np.float64)
         self._table: NDArray[np.uint8] | None = None
         if counted.patterns is None:

@@ -7,8 +7,8 @@ mapped weight file a few tensors at a time, and everything that is not palettize
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sdbuild.coreml import palette
 from sdbuild.coreml.candidates import Candidate, Stored, select
 from sdbuild.coreml.compression import (
     IMMEDIATE_BELOW,
@@ -28,7 +29,7 @@ from sdbuild.coreml.compression import (
 )
 from sdbuild.coreml.package import BlobType, Package, WeightFile, WeightFileWriter
 from sdbuild.coreml.packing import packed_size
-from sdbuild.coreml.palette import Palette, PaletteError, palettes
+from sdbuild.coreml.palette import Counted, Palette, PaletteError
 from sdbuild.coreml.program import ProgramError, element_count, has_ios18_operations, set_tensor_type, weight_file
 from sdbuild.coreml.proto import MIL_pb2
 
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 
 Granularity = Literal["per_tensor", "per_grouped_channel"]
 
-_BATCH_ELEMENTS = 32 << 20
-_BATCH_TENSORS = 16
-"""How much one worker takes at a time: small tensors together, large ones alone."""
+_WINDOW_HISTOGRAMS = 64
+_WINDOW_VALUES = 2 << 20
+"""How much is clustered at a time: so many histograms, of so many different values together."""
 
 
 @dataclass(frozen=True)
@@ -86,46 +87,72 @@ def palettize(
     return rewrite(package, out, candidates, untouched, method, workers, progress)
 
 
+@dataclass(frozen=True)
+class _Clustered:
+    """A constant on the way from its histograms to its indices."""
+
+    candidate: Candidate
+    groups: Sequence[Counted]
+    boundaries: Sequence[NDArray[np.int64]]
+
+
 def _palettized(
     pool: Executor, threads: int, weights: WeightFile, candidates: Sequence[Candidate]
 ) -> Iterator[Palette]:
-    """Palettes in order."""
+    """Palettes in order. The pool counts and encodes, tensor by tensor; one more thread clusters what was counted.
 
-    def work(batch: Sequence[Candidate]) -> list[Palette]:
+    Clustering is many array operations most of which hold the interpreter, so that two threads of it are slower than
+    one, and large windows are faster than small ones.
+    """
+
+    def counted(candidate: Candidate) -> list[Counted]:
         try:
-            found = palettes(
-                [candidate.values(weights) for candidate in batch],
-                [candidate.stored.groups for candidate in batch],
-                [candidate.stored.axis for candidate in batch],
-                batch[0].stored.bits,
-            )
+            found = palette.count(candidate.values(weights), candidate.stored.groups, candidate.stored.axis)
         except PaletteError as error:
-            culprit = batch[error.position]
             raise ProgramError(
-                f"the weight {culprit.name} of {weights.path} cannot be palettized: {error}; "
+                f"the weight {candidate.name} of {weights.path} cannot be palettized: {error}; "
                 "check the checkpoint, or leave this weight alone"
             ) from error
-        for candidate in batch:
-            weights.release(candidate.stored.offset)
+        weights.release(candidate.stored.offset)
         return found
 
-    return in_order(pool, threads, work, _batches(candidates))
+    def encoded(job: _Clustered) -> Palette:
+        stored = job.candidate.stored
+        found = palette.encode(job.candidate.values(weights), stored.axis, job.groups, job.boundaries, stored.bits)
+        weights.release(stored.offset)
+        return found
+
+    histograms = zip(candidates, in_order(pool, threads, counted, candidates), strict=True)
+    with ThreadPoolExecutor(1) as clustering:
+        yield from in_order(pool, threads, encoded, _clustered(clustering, histograms))
 
 
-def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    """Neighbours of the same width, as many as fit."""
-    batch: list[Candidate] = []
-    elements = 0
-    for candidate in candidates:
-        size = element_count(candidate.shape)
-        full = len(batch) == _BATCH_TENSORS or elements + size > _BATCH_ELEMENTS
-        if batch and (full or batch[0].stored.bits != candidate.stored.bits):
-            yield batch
-            batch, elements = [], 0
-        batch.append(candidate)
-        elements += size
-    if batch:
-        yield batch
+def _clustered(clustering: Executor, histograms: Iterator[tuple[Candidate, list[Counted]]]) -> Iterator[_Clustered]:
+    """Cluster window by window, the next one while this one is encoded."""
+
+    def cluster_next() -> list[_Clustered]:
+        window = list(_window(histograms))
+        found: dict[Candidate, list[NDArray[np.int64]]] = {}
+        for bits in {candidate.stored.bits for candidate, _ in window}:
+            alike = {candidate: groups for candidate, groups in window if candidate.stored.bits == bits}
+            found.update(zip(alike, palette.cluster(list(alike.values()), bits), strict=True))
+        return [_Clustered(candidate, groups, found[candidate]) for candidate, groups in window]
+
+    following = clustering.submit(cluster_next)
+    while window := following.result():
+        following = clustering.submit(cluster_next)
+        yield from window
+
+
+def _window(histograms: Iterator[tuple[Candidate, list[Counted]]]) -> Iterator[tuple[Candidate, list[Counted]]]:
+    """As many tensors as are clustered together."""
+    count = values = 0
+    for candidate, groups in histograms:
+        yield candidate, groups
+        count += len(groups)
+        values += sum(len(group.histogram.values) for group in groups)
+        if count >= _WINDOW_HISTOGRAMS or values >= _WINDOW_VALUES:
+            return
 
 
 def _write(candidate: Candidate, palette: Palette, writer: WeightFileWriter, *, ios18: bool) -> _Written:

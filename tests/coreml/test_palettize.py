@@ -135,15 +135,16 @@ def test_names_stay_so_the_rest_of_the_program_does(tmp_path):
             assert plain == palettized
 
 
-def test_result_does_not_depend_on_threads(tmp_path):
+def test_result_depends_neither_on_threads_nor_on_what_is_clustered_together(tmp_path, monkeypatch):
     source = programs.package(tmp_path / "source.mlpackage")
     trees = []
-    for workers in (1, 5):
-        out = tmp_path / f"{workers}.mlpackage"
-        palettize(source, out, bits=6, workers=workers)
+    for workers, together in ((1, 64), (5, 64), (5, 1), (2, 2)):
+        monkeypatch.setattr("sdbuild.coreml.palettize._WINDOW_HISTOGRAMS", together)
+        out = tmp_path / f"{workers}-{together}.mlpackage"
+        palettize(source, out, bits=6, exceptions={"linear_to_fp16": 4}, workers=workers)
         trees.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()})
 
-    assert trees[0] == trees[1]
+    assert trees[1:] == trees[:1] * 3
 
 
 def test_exceptions_by_name(tmp_path):
