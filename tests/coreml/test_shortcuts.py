@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from coremltools.converters.mil.mil import Builder, Operation, Var, types
 from coremltools.converters.mil.mil.ops.defs.iOS15.control_flow import Const
+from coremltools.converters.mil.mil.passes.defs.cleanup.const_deduplication import const_deduplication
 from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 
 from sdbuild.coreml.lowering import shortcuts
@@ -43,6 +44,39 @@ def test_close_to_zero(kind: Any) -> None:
         np.testing.assert_array_equal(one, other)
     assert found[0].any()
     assert not found[0].all()
+
+
+def test_constants_worth_comparing() -> None:
+    few, many = (const_deduplication._const_threshold + step for step in (-1, 0))
+    values = [
+        "text",
+        np.bool_(True),
+        True,
+        np.float32(1),
+        np.zeros(()),
+        np.zeros(few),
+        np.zeros(many),
+        np.zeros((0, 9)),
+    ]
+    expected = [const_deduplication.should_be_deduplicated(value) for value in values]
+    with shortcuts.taken():
+        assert [const_deduplication.should_be_deduplicated(value) for value in values] == expected
+    assert [value.size for value, large in zip(values, expected, strict=True) if large] == [many]
+
+
+def test_asking_for_all_results_again_leaves_constants_and_renews_the_others() -> None:
+    @Builder.program(input_specs=[Builder.TensorSpec((1, 2))])
+    def program(x: Any) -> Any:
+        return Builder.add(x=x, y=np.float32(2), name="y")
+
+    operations = {operation.op_type: operation for operation in program.functions["main"].operations}
+    constant, result = (operations[kind].outputs[0] for kind in ("const", "add"))
+    kind, value, shape = constant.sym_type, constant.val, result.shape
+    result._sym_type = constant.sym_type
+    with shortcuts.taken():
+        for operation in operations.values():
+            operation.type_value_inference(overwrite_output=True)
+    assert (constant.sym_type, constant.val, result.shape) == (kind, value, shape)
 
 
 def test_properties_and_classes_are_put_back() -> None:

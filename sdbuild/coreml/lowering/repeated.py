@@ -102,7 +102,7 @@ class StandIns:
         return returned
 
     def expand(self, program: Any) -> None:
-        """Replace every stand-in in an exported program's graph.
+        """Replace every stand-in in an exported program's graph; no Python source is made of the result.
 
         Raises:
             UnrepeatableError: a module uses something that is neither its input nor its own.
@@ -112,7 +112,6 @@ class StandIns:
         stands: list[Node] = list(graph.find_nodes(op="call_function", target=_operator()))
         while stands:
             stands += self._replace(stands.pop(), places, program.graph_signature)
-        program.graph_module.recompile()
 
     def _replace(self, stand: Node, places: _Places, signature: Any) -> list[Node]:
         """Put a copy of a template in a stand-in's place; returns the stand-ins within the copy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -25,10 +25,13 @@ def taken() -> Iterator[None]:
     - The class of an operation under a deployment target is looked up once, not by sorting the targets again.
     - The limits of 32-bit integers, which a constant must lie within, are asked for only where they may be exceeded.
     - Numbers are compared with zero without an array of zeros.
+    - The elements of a constant are not counted anew to see whether it is small.
+    - What follows from a constant is not worked out anew whenever a pass asks for all results of a program.
     """
     from coremltools.converters.mil.mil import Operation, Var
     from coremltools.converters.mil.mil.ops.defs.iOS15.control_flow import Const
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+    from coremltools.converters.mil.mil.passes.defs.cleanup.const_deduplication import const_deduplication
     from coremltools.converters.mil.mil.passes.defs.quantization import AbstractQuantizationPass
 
     returned = [
@@ -43,6 +46,9 @@ def taken() -> Iterator[None]:
             stack.enter_context(replaced(owner, name, property(attrgetter(attribute))))
         stack.enter_context(replaced(SSAOpRegistry, "_get_core_op_cls", staticmethod(_remembered_classes())))
         stack.enter_context(replaced(Const, "_get_type_val", _type_and_value(Const._get_type_val)))
+        stack.enter_context(replaced(Operation, "type_value_inference", _inferred(Operation.type_value_inference)))
+        large = staticmethod(partial(_is_large, const_deduplication._const_threshold))
+        stack.enter_context(replaced(const_deduplication, "should_be_deduplicated", large))
         close_to_zero = classmethod(_close_to_zero)
         stack.enter_context(replaced(AbstractQuantizationPass, "_close_to_zero", close_to_zero))
         yield
@@ -68,6 +74,18 @@ def _type_and_value(original: Any) -> Any:
         return (numpy_val_to_builtin_val(value)[1], value) if kept else original(op, value)
 
     return type_and_value
+
+
+def _inferred(original: Any) -> Any:
+    def type_value_inference(op: Any, overwrite_output: bool = False) -> None:
+        if not (overwrite_output and op._output_vars and op.op_type == "const"):
+            original(op, overwrite_output)
+
+    return type_value_inference
+
+
+def _is_large(threshold: int, value: Any) -> bool:
+    return not isinstance(value, str | bool) and value.size >= threshold
 
 
 def _close_to_zero(quantization: Any, values: Any, kind: Any) -> Any:
