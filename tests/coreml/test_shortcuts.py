@@ -64,19 +64,27 @@ def test_constants_worth_comparing() -> None:
     assert [value.size for value, large in zip(values, expected, strict=True) if large] == [many]
 
 
-def test_asking_for_all_results_again_leaves_constants_and_renews_the_others() -> None:
+@pytest.mark.parametrize("value", [*CONSTANTS[:-1], [True, False], [1, 2.5], (3, 1 << 40)], ids=repr)
+def test_asking_for_all_results_again(value: Any) -> None:
     @Builder.program(input_specs=[Builder.TensorSpec((1, 2))])
     def program(x: Any) -> Any:
-        return Builder.add(x=x, y=np.float32(2), name="y")
+        return Builder.add(x=x, y=np.float32(2), name="y"), Builder.const(val=value, name="kept")
 
-    operations = {operation.op_type: operation for operation in program.functions["main"].operations}
-    constant, result = (operations[kind].outputs[0] for kind in ("const", "add"))
-    kind, value, shape = constant.sym_type, constant.val, result.shape
-    result._sym_type = constant.sym_type
-    with shortcuts.taken():
-        for operation in operations.values():
+    operations = list(program.functions["main"].operations)
+    results = [operation.outputs[0] for operation in operations]
+
+    def asked() -> list[tuple[Any, str]]:
+        for operation in operations:
             operation.type_value_inference(overwrite_output=True)
-    assert (constant.sym_type, constant.val, result.shape) == (kind, value, shape)
+        return [(types.get_type_info(result.sym_type), repr(result.val)) for result in results]
+
+    expected = asked()
+    with shortcuts.taken():
+        assert asked() == expected
+        for result in results:  # as a pass leaves them that writes into a result, not into the operation
+            result._sym_val = types.fp32(3.0)
+            result._sym_type = types.fp32
+        assert asked() == expected
 
 
 def test_properties_and_classes_are_put_back() -> None:

@@ -26,7 +26,7 @@ def taken() -> Iterator[None]:
     - The limits of 32-bit integers, which a constant must lie within, are asked for only where they may be exceeded.
     - Numbers are compared with zero without an array of zeros.
     - The elements of a constant are not counted anew to see whether it is small.
-    - What follows from a constant is not worked out anew whenever a pass asks for all results of a program.
+    - A constant that still has the value it was made with is left out when a pass asks for all results again.
     """
     from coremltools.converters.mil.mil import Operation, Var
     from coremltools.converters.mil.mil.ops.defs.iOS15.control_flow import Const
@@ -78,10 +78,23 @@ def _type_and_value(original: Any) -> Any:
 
 def _inferred(original: Any) -> Any:
     def type_value_inference(op: Any, overwrite_output: bool = False) -> None:
-        if not (overwrite_output and op._output_vars and op.op_type == "const"):
+        if not (overwrite_output and op.op_type == "const" and _is_settled(op.val.sym_val, op.outputs[0].sym_val)):
             original(op, overwrite_output)
 
     return type_value_inference
+
+
+def _is_settled(given: Any, result: Any) -> bool:
+    """Whether a constant's result is certainly what its value is narrowed to."""
+    if given is result:
+        return True
+    kind = type(given)
+    if kind is int:
+        return type(result) is np.int32 and bool(result == given)
+    if kind is float:
+        return type(result) is np.float32 and bool(result == np.float32(given))
+    integers = kind in (list, tuple) and {*map(type, given)} == {int}
+    return integers and isinstance(result, np.ndarray) and result.dtype == np.int32 and result.tolist() == [*given]
 
 
 def _is_large(threshold: int, value: Any) -> bool:
