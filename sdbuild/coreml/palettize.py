@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sdbuild.coreml import palette
 from sdbuild.coreml.candidates import Candidate, Stored, select
 from sdbuild.coreml.compression import (
     IMMEDIATE_BELOW,
@@ -29,7 +28,7 @@ from sdbuild.coreml.compression import (
 )
 from sdbuild.coreml.package import BlobType, Package, WeightFile, WeightFileWriter
 from sdbuild.coreml.packing import packed_size
-from sdbuild.coreml.palette import Counted, Palette, PaletteError
+from sdbuild.coreml.palette import Counted, Palette, PaletteError, cluster, count, encode
 from sdbuild.coreml.program import ProgramError, element_count, has_ios18_operations, set_tensor_type, weight_file
 from sdbuild.coreml.proto import MIL_pb2
 
@@ -71,7 +70,8 @@ def palettize(
         exceptions: other widths for some constants, by operation name; None leaves a constant alone.
         granularity: one look-up table a tensor, or one for every `group_size` output channels (from iOS 18 on).
         group_size: output channels that share a table. Constants that it does not divide are left alone and reported.
-        workers: threads; as many as there are processors by default. The result does not depend on it.
+        workers: threads that count and encode, beside the one that clusters; as many as there are processors by
+            default. The result does not depend on it.
         progress: told how far it is, as a fraction and a message.
 
     Raises:
@@ -107,7 +107,7 @@ def _palettized(
 
     def counted(candidate: Candidate) -> list[Counted]:
         try:
-            found = palette.count(candidate.values(weights), candidate.stored.groups, candidate.stored.axis)
+            found = count(candidate.values(weights), candidate.stored.groups, candidate.stored.axis)
         except PaletteError as error:
             raise ProgramError(
                 f"the weight {candidate.name} of {weights.path} cannot be palettized: {error}; "
@@ -118,7 +118,7 @@ def _palettized(
 
     def encoded(job: _Clustered) -> Palette:
         stored = job.candidate.stored
-        found = palette.encode(job.candidate.values(weights), stored.axis, job.groups, job.boundaries, stored.bits)
+        found = encode(job.candidate.values(weights), stored.axis, job.groups, job.boundaries, stored.bits)
         weights.release(stored.offset)
         return found
 
@@ -135,7 +135,7 @@ def _clustered(clustering: Executor, histograms: Iterator[tuple[Candidate, list[
         found: dict[Candidate, list[NDArray[np.int64]]] = {}
         for bits in {candidate.stored.bits for candidate, _ in window}:
             alike = {candidate: groups for candidate, groups in window if candidate.stored.bits == bits}
-            found.update(zip(alike, palette.cluster(list(alike.values()), bits), strict=True))
+            found.update(zip(alike, cluster(list(alike.values()), bits), strict=True))
         return [_Clustered(candidate, groups, found[candidate]) for candidate, groups in window]
 
     following = clustering.submit(cluster_next)
@@ -146,12 +146,12 @@ def _clustered(clustering: Executor, histograms: Iterator[tuple[Candidate, list[
 
 def _window(histograms: Iterator[tuple[Candidate, list[Counted]]]) -> Iterator[tuple[Candidate, list[Counted]]]:
     """As many tensors as are clustered together."""
-    count = values = 0
+    together = values = 0
     for candidate, groups in histograms:
         yield candidate, groups
-        count += len(groups)
+        together += len(groups)
         values += sum(len(group.histogram.values) for group in groups)
-        if count >= _WINDOW_HISTOGRAMS or values >= _WINDOW_VALUES:
+        if together >= _WINDOW_HISTOGRAMS or values >= _WINDOW_VALUES:
             return
 
 
