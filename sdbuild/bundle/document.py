@@ -15,9 +15,9 @@ from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.interface import Feature, read_interface
 from sdbuild.bundle.layout import DOCUMENT, MERGES, RESOURCES, T5_TOKENIZER, VOCABULARY
-from sdbuild.bundle.metadata import read_card
 from sdbuild.bundle.new_tokens import names_of
 from sdbuild.bundle.tokenizer import INVERSIONS
+from sdbuild.checkpoints.card import read_card
 
 FORMAT = 1
 NOT_VERIFIED = "not verified"
@@ -104,7 +104,7 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None) -> Json:
         index: the checkpoint's JSON files: `model_index.json`, each component's `config.json`, the scheduler's.
         other_vae: the folder of the VAE that is used instead of the checkpoint's own.
     """
-    from sdbuild.recipe import read_checkpoint_facts
+    from sdbuild.checkpoints.facts import read_checkpoint_facts
 
     facts = read_checkpoint_facts(index)
     vae, scheduler = dict(facts.config("vae")), _scheduler(index)

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from diffusers import ControlNetModel
 
+from sdbuild.checkpoints.checkpoint import Checkpoint
 from sdbuild.models.additions import residuals
 from sdbuild.models.attention import attention_function
-from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.unet import (
     check_latent_size,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sdbuild.models.checkpoint import ConstantWeight
+from sdbuild.checkpoints.checkpoint import ConstantWeight
 from sdbuild.models.errors import ModelError
 
 

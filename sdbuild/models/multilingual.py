@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdbuild.models.checkpoint import ConstantWeight
+from sdbuild.checkpoints.checkpoint import ConstantWeight
 from sdbuild.models.component import ComponentModel
 from sdbuild.models.errors import ModelError
 from sdbuild.tensors import TensorSpec

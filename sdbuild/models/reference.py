@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdbuild.models.checkpoint import Checkpoint
+from sdbuild.checkpoints.checkpoint import Checkpoint
 from sdbuild.models.component import read_config
 from sdbuild.models.errors import ModelError
 
@@ -37,7 +37,7 @@ class Original:
 def reference(component: str, checkpoint: Path, *, family: str | None = None, adapter_ready: bool = False) -> Original:
     """The library's own model in float32, called as `ComponentModel.module` is.
 
-    The weights are loaded by those libraries, not by `sdbuild.models.checkpoint`, so that a mistake there shows.
+    The weights are loaded by those libraries, not by `sdbuild.checkpoints.checkpoint`, so that a mistake there shows.
 
     Args:
         component: as for `sdbuild.models.build`.

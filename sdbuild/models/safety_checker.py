@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sdbuild.models.checkpoint import Checkpoint, ConstantWeight
+from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
 from sdbuild.models.clip import CLIPEncoder
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.weights import map_weights

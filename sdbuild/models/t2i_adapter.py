@@ -9,8 +9,8 @@ import torch
 from diffusers import T2IAdapter
 from torch import nn
 
+from sdbuild.checkpoints.checkpoint import Checkpoint
 from sdbuild.models.additions import FEATURE
-from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
 from sdbuild.models.unet import instantiate

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sdbuild.models.checkpoint import Checkpoint, DerivedWeight
+from sdbuild.checkpoints.checkpoint import Checkpoint, DerivedWeight
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
 from sdbuild.models.layers import normalise_root_mean_square

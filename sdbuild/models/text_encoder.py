@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdbuild.models.checkpoint import Checkpoint, ConstantWeight
+from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
 from sdbuild.models.clip import CLIPEncoder
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError

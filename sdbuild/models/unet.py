@@ -14,9 +14,9 @@ from diffusers.models.transformers.dual_transformer_2d import DualTransformer2DM
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
+from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
 from sdbuild.models.additions import additions, features, residuals
 from sdbuild.models.attention import AttentionFunction, attention_function
-from sdbuild.models.checkpoint import Checkpoint, ConstantWeight
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
 from sdbuild.models.layers import GroupNorm, Sinusoid, pointwise, replace_group_norms

@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from sdbuild.checkpoints.checkpoint import Checkpoint
 from sdbuild.models.attention import split_heads_and_queries
-from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.layers import WideRangeGroupNorm, pointwise, replace_group_norms
 from sdbuild.models.unet import instantiate

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from sdbuild.models.checkpoint import Checkpoint, StoredTensor
+from sdbuild.checkpoints.checkpoint import Checkpoint, StoredTensor
 from sdbuild.models.errors import ModelError
 from sdbuild.tensors import Weight
 

@@ -17,14 +17,9 @@ from sdbuild.plan.polite import Polite
 from sdbuild.plan.rules import check_rules
 from sdbuild.plan.sources import local_facts
 from sdbuild.plan.tables import write_table
-from sdbuild.recipe import (
-    RecipeError,
-    catalogue_directories,
-    find_recipes,
-    find_targets,
-    load_recipe,
-    load_target,
-)
+from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, find_targets
+from sdbuild.recipe.diagnostics import RecipeError
+from sdbuild.recipe.load import load_recipe, load_target
 
 
 def command_line_variables() -> dict[str, str]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.layout import CONDITIONERS, conditioner_name
+from sdbuild.checkpoints.files import SINGLE_FILE
+from sdbuild.estimate.memory import app_memory
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source
-from sdbuild.recipe import Recipe, Target
-from sdbuild.recipe.memory import app_memory
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import UNET_REFINER
-from sdbuild.stages.checkpoint_files import SINGLE_FILE
 
 SDXL, REFINER, SD3 = "sdxl", "sdxl-refiner", "sd3"
 

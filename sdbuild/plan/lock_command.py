@@ -5,18 +5,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sdbuild.checkpoints.files import CheckpointFilesError, select_files, select_single_file
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.commands import OwnCommand
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import load, make_graph
 from sdbuild.plan.tables import shown_bytes, write_table
-from sdbuild.recipe import LoadedRecipe, ModelKind, Reference
+from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import Lock, LockedFile, LockedRepository, lock_path, source_name, write_lock
-from sdbuild.stages.checkpoint_files import CheckpointFilesError, select_files, select_single_file
+from sdbuild.recipe.references import ModelKind, Reference
 
 if TYPE_CHECKING:
-    from sdbuild.hub import Hub, Repository
+    from sdbuild.checkpoints.hub import Hub, Repository
 
 Parameters = Mapping[str, Any]
 
@@ -31,7 +32,7 @@ class LockCommand(OwnCommand):
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the lock and a table of what it pins."""
-        from sdbuild.hub import Hub
+        from sdbuild.checkpoints.hub import Hub
 
         upgrade = variables.get("upgrade", "false")
         if upgrade not in ("true", "false"):
@@ -117,7 +118,7 @@ def _pin(hub: "Hub", wanted: _Wanted, lock: Lock | None, upgrade: bool) -> _Pinn
 
 
 def _ask(hub: "Hub", version: str, revision: str | None) -> "Repository":
-    from sdbuild.hub_errors import HubError
+    from sdbuild.checkpoints.hub_errors import HubError
 
     repository = hub.repository(version, revision)
     if repository.offline:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from sdbuild.bundle.layout import DOCUMENT
+from sdbuild.checkpoints.facts import CheckpointFacts
+from sdbuild.estimate.memory import estimate, summary
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.status import Statuses
 from sdbuild.plan.tables import shown_bytes, write_table
-from sdbuild.recipe import CheckpointFacts, resolve_for_target
-from sdbuild.recipe.memory import estimate, summary
+from sdbuild.recipe.load import resolve_for_target
 from sdbuild.store import Store
 
 _HEADINGS = ("memory on", "all models", "one at a time", "app may use", "the app loads", "fits", "told by")

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.plan.errors import PlanError, nearest
-from sdbuild.recipe.single_file import SUFFIXES
 
 DEFAULT_RECIPE = "shapes"
 BUILD_VARIABLES = ("recipe", "target", "source", "out", "verify")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sdbuild.checkpoints.files import CheckpointFilesError
 from sdbuild.plan.action import Graph
 from sdbuild.plan.draft import TargetPlan
 from sdbuild.plan.errors import PlanError, nearest
@@ -14,18 +15,11 @@ from sdbuild.plan.rules import check_rules
 from sdbuild.plan.sheet import sheet_drafts
 from sdbuild.plan.sources import Source, resolve_source
 from sdbuild.plan.tools import core_ml_compiler
-from sdbuild.recipe import (
-    LoadedRecipe,
-    Recipe,
-    Reference,
-    Target,
-    catalogue_directories,
-    find_targets,
-    load_recipe,
-    load_target,
-    resolve_for_target,
-)
-from sdbuild.stages.checkpoint_files import CheckpointFilesError
+from sdbuild.recipe.catalogue import catalogue_directories, find_targets
+from sdbuild.recipe.load import LoadedRecipe, load_recipe, load_target, resolve_for_target
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.references import Reference
+from sdbuild.recipe.target import Target
 
 
 @dataclass(frozen=True)

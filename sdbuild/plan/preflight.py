@@ -4,11 +4,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from sdbuild.checkpoints.facts import CheckpointFacts, known_facts, read_checkpoint_facts
+from sdbuild.checkpoints.files import COMPONENT_FOLDERS
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.rules import check_rules
 from sdbuild.plan.status import Statuses
-from sdbuild.recipe import CheckpointFacts, known_facts, read_checkpoint_facts
-from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS
 from sdbuild.store import Store
 
 

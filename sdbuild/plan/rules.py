@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable
 
-from sdbuild.recipe import CheckpointFacts, Diagnostic, LoadedRecipe, RecipeError, Severity, Target, preflight
+from sdbuild.checkpoints.facts import CheckpointFacts
+from sdbuild.recipe.diagnostics import Diagnostic, RecipeError, Severity
+from sdbuild.recipe.load import LoadedRecipe
+from sdbuild.recipe.preflight import preflight
+from sdbuild.recipe.target import Target
 
 
 def check_rules(loaded: LoadedRecipe, targets: Iterable[Target], facts: CheckpointFacts | None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.planner import Plan, load, make_graph
-from sdbuild.recipe import catalogue_directories, find_recipes
+from sdbuild.recipe.catalogue import catalogue_directories, find_recipes
 
 
 def shared_with(plan: Plan) -> Mapping[str, tuple[str, ...]]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from sdbuild.plan.draft import TargetPlan, exact
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
-from sdbuild.recipe import Component, ContactSheet, Quantization, Recipe, Unet
-from sdbuild.recipe.vocabulary import SheetBits
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.settings import ContactSheet, Quantization, Unet
+from sdbuild.recipe.vocabulary import Component, SheetBits
 
 _DRAWS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2, Component.UNET, Component.VAE_DECODER)
 _WHOLE = "float16"

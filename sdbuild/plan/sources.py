@@ -6,20 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sdbuild import shapes
+from sdbuild.builtin import shapes
+from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts, read_single_file_facts
+from sdbuild.checkpoints.files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
+from sdbuild.checkpoints.single_file import PredictionType
 from sdbuild.plan.errors import PlanError
-from sdbuild.recipe import (
-    CheckpointFacts,
-    LoadedRecipe,
-    ModelKind,
-    ModelReference,
-    Reference,
-    read_checkpoint_facts,
-    read_single_file_facts,
-)
+from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import LockedRepository, source_name
-from sdbuild.recipe.single_file import PredictionType
-from sdbuild.stages.checkpoint_files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
+from sdbuild.recipe.references import ModelKind, ModelReference, Reference
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.recipe.diagnostics import Diagnostic, nearest
-from sdbuild.recipe.single_file import SUFFIXES
 from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES
 from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 

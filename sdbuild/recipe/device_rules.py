@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.checkpoints.facts import XL_FAMILIES
 from sdbuild.recipe.diagnostics import one_of
-from sdbuild.recipe.facts import XL_FAMILIES
 from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
 from sdbuild.recipe.rules import family_of
 from sdbuild.recipe.vocabulary import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from sdbuild.recipe.architecture import score_bytes, told
-from sdbuild.recipe.facts import CheckpointFacts
-from sdbuild.recipe.memory import MemoryEstimate, estimate, shape_of
+from sdbuild.checkpoints.architecture import score_bytes, told
+from sdbuild.checkpoints.facts import CheckpointFacts
+from sdbuild.estimate.memory import MemoryEstimate, estimate, shape_of
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
 from sdbuild.recipe.settings import Latent, Quantization

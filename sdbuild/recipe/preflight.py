@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.checkpoints.facts import CheckpointFacts, known_facts
 from sdbuild.recipe.diagnostics import Diagnostic, Severity, in_order
-from sdbuild.recipe.facts import CheckpointFacts, known_facts
 from sdbuild.recipe.load import LoadedRecipe, resolve_for_target, tree_for
 from sdbuild.recipe.registry import RULES
 from sdbuild.recipe.rule import Context

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from sdbuild.checkpoints.single_file import SUFFIXES, PredictionType
 from sdbuild.recipe.part import Part
-from sdbuild.recipe.single_file import SUFFIXES, PredictionType
 from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES, TokenError, check_token
 
 _HUB_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")

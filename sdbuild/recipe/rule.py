@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sdbuild.recipe.facts import CheckpointFacts
+from sdbuild.checkpoints.facts import CheckpointFacts
 from sdbuild.recipe.lock import Lock
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.checkpoints.facts import XL_FAMILIES, known_facts
 from sdbuild.recipe.diagnostics import one_of
-from sdbuild.recipe.facts import XL_FAMILIES, known_facts
 from sdbuild.recipe.references import ModelKind
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
 from sdbuild.recipe.settings import Unet

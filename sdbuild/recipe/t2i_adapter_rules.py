@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.checkpoints.adapter_kinds import FULL_XL, published_config
 from sdbuild.recipe.rule import Context, Finding, Rule, rule
 from sdbuild.recipe.rules import family_of
-from sdbuild.recipe.t2i_adapter import FULL_XL, published_config
 
 
 @rule(

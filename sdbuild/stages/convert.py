@@ -23,7 +23,7 @@ STAGE = Stage(
     tools=("coremltools", "diffusers", "numpy", "torch"),
     modules=(
         "sdbuild.bundle.layout",
-        "sdbuild.bundle.metadata",
+        "sdbuild.checkpoints.card",
         "sdbuild.coreml.convert",
         "sdbuild.coreml.lowering",
         "sdbuild.coreml.metadata",
@@ -77,7 +77,7 @@ def run(
         ModelError: the checkpoint cannot be built into a module.
         ConversionError: a weight does not fit the module or half precision.
     """
-    from sdbuild.bundle.metadata import read_card
+    from sdbuild.checkpoints.card import read_card
     from sdbuild.coreml.convert import convert
     from sdbuild.coreml.metadata import ModelMetadata
     from sdbuild.models.build import build

@@ -18,10 +18,10 @@ from typing import Any
 from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.new_tokens import NewTokens, Vector
 from sdbuild.bundle.tokenizer import END, INVERSIONS, read_tokenizer
+from sdbuild.checkpoints.files import is_card, only_file
 from sdbuild.errors import SdbuildError
 from sdbuild.recipe.tokens import TokenError, check_token
 from sdbuild.stages import Stage
-from sdbuild.stages.checkpoint_files import is_card, only_file
 from sdbuild.stages.files import place
 
 STAGE = Stage(
@@ -33,12 +33,12 @@ STAGE = Stage(
         "sdbuild.bundle.layout",
         "sdbuild.bundle.new_tokens",
         "sdbuild.bundle.tokenizer",
-        "sdbuild.models.checkpoint",
+        "sdbuild.checkpoints.checkpoint",
         "sdbuild.models.errors",
-        "sdbuild.models.textual_inversion",
-        "sdbuild.models.write",
+        "sdbuild.checkpoints.textual_inversion",
+        "sdbuild.checkpoints.write",
         "sdbuild.recipe.tokens",
-        "sdbuild.stages.checkpoint_files",
+        "sdbuild.checkpoints.files",
         "sdbuild.stages.files",
     ),
 )
@@ -63,7 +63,7 @@ def run(
         BundleError: the vocabulary has a token already, or is none.
         EmbedError: an embedding has no usable token.
     """
-    from sdbuild.models.textual_inversion import TextualInversion
+    from sdbuild.checkpoints.textual_inversion import TextualInversion
 
     files = {role: only_file(role, path) for role, path in inputs.items() if role.startswith(_EMBEDDING)}
     embeddings = {role: TextualInversion(path, f"{role} ({path.name})") for role, path in files.items()}
@@ -117,9 +117,9 @@ def _token(stated: str | None, embedding: Any) -> str:
 def _grow_encoder(
     inputs: Mapping[str, Path], params: Mapping[str, Any], embeddings: Mapping[str, Any], out: Path
 ) -> None:
-    from sdbuild.models.checkpoint import Checkpoint
-    from sdbuild.models.textual_inversion import grow, grown_config
-    from sdbuild.models.write import write_safetensors
+    from sdbuild.checkpoints.checkpoint import Checkpoint
+    from sdbuild.checkpoints.textual_inversion import grow, grown_config
+    from sdbuild.checkpoints.write import write_safetensors
 
     source, component = inputs["checkpoint"], params["component"]
     document = json.loads((inputs["tokenizer"] / INVERSIONS).read_bytes())

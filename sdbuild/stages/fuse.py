@@ -11,21 +11,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdbuild.checkpoints.files import is_card, only_file
 from sdbuild.stages import Stage
-from sdbuild.stages.checkpoint_files import is_card, only_file
 from sdbuild.stages.files import place, place_tree
 
 STAGE = Stage(
     name="fuse",
     version=1,
     modules=(
-        "sdbuild.models.checkpoint",
+        "sdbuild.checkpoints.checkpoint",
         "sdbuild.models.errors",
-        "sdbuild.models.lora",
-        "sdbuild.models.single_file",
-        "sdbuild.models.write",
-        "sdbuild.recipe.single_file",
-        "sdbuild.stages.checkpoint_files",
+        "sdbuild.checkpoints.lora",
+        "sdbuild.checkpoints.single_file_tensors",
+        "sdbuild.checkpoints.write",
+        "sdbuild.checkpoints.single_file",
+        "sdbuild.checkpoints.files",
         "sdbuild.stages.files",
     ),
 )
@@ -42,9 +42,9 @@ def run(
     Raises:
         ModelError: a LoRA is damaged, of an unknown kind, or was trained for another family.
     """
-    from sdbuild.models.checkpoint import Checkpoint
-    from sdbuild.models.lora import FusedTensor, Lora, fuse
-    from sdbuild.models.write import write_safetensors
+    from sdbuild.checkpoints.checkpoint import Checkpoint
+    from sdbuild.checkpoints.lora import FusedTensor, Lora, fuse
+    from sdbuild.checkpoints.write import write_safetensors
 
     component, source = params["component"], inputs["checkpoint"]
     loras = []

@@ -1,7 +1,7 @@
 """The source stage: one component's files of a checkpoint, from the Hub, from a directory or generated.
 
 Parameters: ``version`` (``owner/name``, a path, or ``builtin:NAME``), ``revision`` (of a Hub repository, or null) and
-``component``, a key of `sdbuild.stages.checkpoint_files.COMPONENT_FOLDERS`; optionally ``precision``: with `float16`,
+``component``, a key of `sdbuild.checkpoints.files.COMPONENT_FOLDERS`; optionally ``precision``: with `float16`,
 half-precision weights are taken where there are any. With ``files`` (path in the result → name, size and sha256), a
 lock has chosen: exactly those are fetched. The result is rooted at the component's folder.
 
@@ -18,28 +18,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sdbuild.checkpoints.extraction import extract
+from sdbuild.checkpoints.files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
+from sdbuild.checkpoints.hub import Hub, RemoteFile
 from sdbuild.errors import SdbuildError
-from sdbuild.hub import Hub, RemoteFile
 from sdbuild.stages import Stage
-from sdbuild.stages.checkpoint_files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
 from sdbuild.stages.files import place
-from sdbuild.stages.single_file import extract
 
 STAGE = Stage(
     name="source",
     version=1,
     modules=(
-        "sdbuild.hub",
-        "sdbuild.hub_errors",
-        "sdbuild.models.checkpoint",
+        "sdbuild.checkpoints.hub",
+        "sdbuild.checkpoints.hub_errors",
+        "sdbuild.checkpoints.checkpoint",
         "sdbuild.models.errors",
-        "sdbuild.models.single_file",
-        "sdbuild.models.tiny",
-        "sdbuild.models.write",
-        "sdbuild.recipe.single_file",
-        "sdbuild.stages.checkpoint_files",
+        "sdbuild.checkpoints.single_file_tensors",
+        "sdbuild.builtin.tiny",
+        "sdbuild.checkpoints.write",
+        "sdbuild.checkpoints.single_file",
+        "sdbuild.checkpoints.files",
         "sdbuild.stages.files",
-        "sdbuild.stages.single_file",
+        "sdbuild.checkpoints.extraction",
     ),
 )
 
@@ -94,7 +94,7 @@ class _Wanted:
 
 
 def _generate(name: str, wanted: _Wanted, out: Path) -> None:
-    from sdbuild.models import tiny
+    from sdbuild.builtin import tiny
 
     folders = None if wanted.component == "index" else ["", COMPONENT_FOLDERS[wanted.component]]
     with tempfile.TemporaryDirectory(dir=out) as temporary:

@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sdbuild.builtin.tiny import topology
 from sdbuild.coreml.convert import convert
 from sdbuild.coreml.footprint import footprint
 from sdbuild.coreml.package import Package
 from sdbuild.models.build import build
-from sdbuild.models.tiny import topology
 from tests.benchmarks.checkpoints import PIPELINES
 
 JOBS = (

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sdbuild.models import tiny
-from sdbuild.models.tiny import sd3_topology, topology
+from sdbuild.builtin import tiny
+from sdbuild.builtin.tiny import sd3_topology, topology
 
 Config = dict[str, Any]
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sdbuild.models.tiny import tokenizer
+from sdbuild.builtin.tiny import tokenizer
 
 Shape = tuple[int, ...]
 Port = tuple[Shape, str]

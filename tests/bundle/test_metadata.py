@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.bundle.metadata import Card, read_card
+from sdbuild.checkpoints.card import Card, read_card
 
 CARD = "---\nlicense: {}\ntags:\n- art\n---\n\n# A model\n\n---\nlicense: wrong\n---\n"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdbuild.builtin.shapes import CHECKPOINT
+from sdbuild.builtin.tiny import tokenizer
 from sdbuild.bundle.byte_pairs import WORD_END, BytePairs
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.new_tokens import NewTokens, Token, Vector
-from sdbuild.models.tiny import tokenizer
 
-SHAPES = Path(__file__).parents[2] / "sdbuild" / "shapes" / "checkpoint" / "tokenizer"
+SHAPES = CHECKPOINT / "tokenizer"
 TOKENIZERS = {
     "tiny": tokenizer.files(),
     "shapes": (json.loads((SHAPES / "vocab.json").read_bytes()), (SHAPES / "merges.txt").read_text(encoding="utf-8")),

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from sdbuild.builtin import tiny
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.linter.tokenizer import lint_tokenizer
 from sdbuild.bundle.tokenizer import padding_token, write_tokenizer
-from sdbuild.models import tiny
 
 
 @pytest.fixture

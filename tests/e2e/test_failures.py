@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
 from tests.e2e.program import PHONE, Workspace, content
 
 WEIGHTS = "text_encoder/model.safetensors"

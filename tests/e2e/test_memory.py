@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.models import tiny
-from sdbuild.recipe import load_recipe, load_target, read_checkpoint_facts, resolve_for_target
-from sdbuild.recipe.memory import RESERVE, estimate
+from sdbuild.builtin import tiny
+from sdbuild.checkpoints.facts import read_checkpoint_facts
+from sdbuild.estimate.memory import RESERVE, estimate
+from sdbuild.recipe.load import load_recipe, load_target, resolve_for_target
 from tests.e2e.program import CHECKOUT, PHONE, Workspace
 
 

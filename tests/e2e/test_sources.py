@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdbuild.models.tiny.tokenizer import VOCABULARY_SIZE
+from sdbuild.builtin.tiny.tokenizer import VOCABULARY_SIZE
 from tests.e2e.program import PHONE, Workspace
 from tests.models import ldm
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
 
 _UNET: dict[str, Any] = {
     "sample_size": 8,

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdbuild.checkpoints.checkpoint import Checkpoint
 from sdbuild.models.build import build
-from sdbuild.models.checkpoint import Checkpoint
 from sdbuild.models.errors import ModelError
 
 Save = Callable[..., Path]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from sdbuild.checkpoints.facts import CheckpointFacts, ComponentFacts, read_component_facts
 from sdbuild.models.build import build
-from sdbuild.recipe import CheckpointFacts, ComponentFacts, read_component_facts
 from tests.models.published import CONTROLNETS, T2I_ADAPTERS, UNETS, VAES
 
 SIZE = {"latent_height": 64, "latent_width": 64}

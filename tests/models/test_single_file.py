@@ -20,12 +20,12 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sdbuild.models.checkpoint import StoredTensor
+from sdbuild.checkpoints.checkpoint import StoredTensor
+from sdbuild.checkpoints.extraction import ExtractError, extract
+from sdbuild.checkpoints.single_file import OPEN_CLIP, SingleFile, SingleFileError, describe
+from sdbuild.checkpoints.single_file_tensors import component_tensors, open_single_file
+from sdbuild.checkpoints.write import write_safetensors
 from sdbuild.models.errors import ModelError
-from sdbuild.models.single_file import component_tensors, open_single_file
-from sdbuild.models.write import write_safetensors
-from sdbuild.recipe.single_file import OPEN_CLIP, SingleFile, SingleFileError, describe
-from sdbuild.stages.single_file import ExtractError, extract
 from tests.models import ldm
 
 PUBLISHED = {"sd1": ldm.SD1, "sd2": ldm.SD2, "sdxl": ldm.SDXL, "sdxl-refiner": ldm.REFINER}

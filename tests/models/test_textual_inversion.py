@@ -14,10 +14,10 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
+from sdbuild.builtin import tiny
 from sdbuild.bundle.byte_pairs import BytePairs
 from sdbuild.bundle.document import textual_inversions
 from sdbuild.bundle.errors import BundleError
-from sdbuild.models import tiny
 from sdbuild.models.build import build
 from sdbuild.models.errors import ModelError
 from sdbuild.models.reference import reference

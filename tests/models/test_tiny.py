@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from sdbuild.models import tiny
-from sdbuild.models.tiny import PIPELINES, tokenizer, topology, unigram, variants, weights
+from sdbuild.builtin import tiny
+from sdbuild.builtin.tiny import PIPELINES, tokenizer, topology, unigram, variants, weights
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan

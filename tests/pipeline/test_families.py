@@ -11,7 +11,7 @@ import torch
 from sdbuild.bundle.document import read_document
 from sdbuild.bundle.linter import lint, lint_bundle
 from sdbuild.pipeline import Pipeline, PipelineError
-from sdbuild.recipe import RecipeError
+from sdbuild.recipe.diagnostics import RecipeError
 from tests.pipeline.originals import PROMPT, controlnets, edges, likeness, original
 from tests.pipeline.studio import Studio
 

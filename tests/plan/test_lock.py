@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sdbuild.hub import Hub
-from sdbuild.hub_errors import HubError
+from sdbuild.checkpoints.hub import Hub
+from sdbuild.checkpoints.hub_errors import HubError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
 from sdbuild.stages import source

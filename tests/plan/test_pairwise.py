@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
+from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import load, make_plan
-from sdbuild.recipe import CheckpointFacts, preflight, read_checkpoint_facts
+from sdbuild.recipe.preflight import preflight
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "family": (

@@ -8,7 +8,7 @@ from sdbuild.plan.action import Action, Graph
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
-from sdbuild.recipe import RecipeError
+from sdbuild.recipe.diagnostics import RecipeError
 
 SIZES = "[{height: 96, width: 64}, {height: 64, width: 96}]"
 NAMES = ["iphone-15-pro", "iphone-15-pro-768x512", "iphone-15-pro-512x768"]

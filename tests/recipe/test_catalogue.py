@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.recipe import (
-    Severity,
-    catalogue_directories,
-    find_recipes,
-    find_targets,
-    load_recipe,
-    load_target,
-    overruled,
-    preflight,
-    render,
-    resolve_for_target,
-)
+from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, find_targets
+from sdbuild.recipe.diagnostics import Severity, render
+from sdbuild.recipe.load import load_recipe, load_target, resolve_for_target
+from sdbuild.recipe.preflight import overruled, preflight
 
 ROOT = Path(__file__).parents[2]
 RECIPES = [ROOT / "recipes"]
@@ -95,9 +87,7 @@ def test_an_installed_package_finds_the_catalogue_inside(tmp_path: Path) -> None
     for kind in ("recipes", "targets"):
         shutil.copytree(ROOT / kind, site / "sdbuild" / "_catalogue" / kind)
     (site / "recipes").mkdir()  # some other project's
-    program = (
-        "from pathlib import Path; from sdbuild.recipe import *; print(catalogue_directories('recipes', Path.cwd()))"
-    )
+    program = "from pathlib import Path; from sdbuild.recipe.catalogue import *; print(catalogue_directories('recipes', Path.cwd()))"
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
@@ -110,7 +100,9 @@ def test_loading_everything_is_quick_and_imports_nothing_heavy() -> None:
 import sys, time
 from pathlib import Path
 start = time.process_time()
-from sdbuild.recipe import *
+from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, find_targets
+from sdbuild.recipe.load import load_recipe, load_target
+from sdbuild.recipe.preflight import preflight
 recipes, targets = (catalogue_directories(kind, Path.cwd()) for kind in ("recipes", "targets"))
 known = {path.stem: load_target(path.stem, targets) for path in find_targets(targets)}
 for path in find_recipes(recipes):

@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 
-from sdbuild.models.tiny import generate
-from sdbuild.recipe import (
-    Component,
-    ModelReference,
-    RecipeError,
-    known_facts,
-    read_checkpoint_facts,
-    read_component_facts,
-)
-from sdbuild.recipe.published import PUBLISHED
+from sdbuild.builtin.tiny import generate
+from sdbuild.checkpoints.facts import known_facts, read_checkpoint_facts, read_component_facts
+from sdbuild.checkpoints.published import PUBLISHED
+from sdbuild.recipe.diagnostics import RecipeError
+from sdbuild.recipe.references import ModelReference
+from sdbuild.recipe.vocabulary import Component
 
 SD1_UNET = {"cross_attention_dim": 768, "block_out_channels": [320, 640, 1280, 1280]}
 SD2_UNET = {"cross_attention_dim": 1024, "block_out_channels": [320, 640, 1280, 1280], "use_linear_projection": True}

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.recipe import (
-    RecipeError,
-    catalogue_directories,
-    load_recipe,
-    load_target,
-    preflight,
-    render,
-)
+from sdbuild.recipe.catalogue import catalogue_directories
+from sdbuild.recipe.diagnostics import RecipeError, render
+from sdbuild.recipe.load import load_recipe, load_target
+from sdbuild.recipe.preflight import preflight
 
 GOLDEN = Path(__file__).parent / "golden"
 TARGETS = catalogue_directories("targets", GOLDEN)[-1:]

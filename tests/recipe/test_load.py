@@ -9,22 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdbuild.errors import SdbuildError
-from sdbuild.recipe import (
-    AttentionImplementation,
-    Component,
-    ModelKind,
-    Recipe,
-    RecipeError,
-    Target,
-    catalogue_directories,
-    find_recipes,
-    load_recipe,
-    load_target,
-    resolve_for_target,
-)
+from sdbuild.recipe.catalogue import catalogue_directories, find_recipes
+from sdbuild.recipe.diagnostics import RecipeError
 from sdbuild.recipe.document import parse
 from sdbuild.recipe.inheritance import merge
+from sdbuild.recipe.load import load_recipe, load_target, resolve_for_target
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.references import ModelKind
+from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping, plain
+from sdbuild.recipe.vocabulary import AttentionImplementation, Component
 
 BASE = """
 name: base

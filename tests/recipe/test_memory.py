@@ -9,19 +9,9 @@ from typing import Any
 
 import pytest
 
-from sdbuild.models.tiny import topology
-from sdbuild.recipe import (
-    AttentionImplementation,
-    CheckpointFacts,
-    ComponentFacts,
-    Recipe,
-    Target,
-    catalogue_directories,
-    known_facts,
-    load_target,
-    t2i_adapter,
-)
-from sdbuild.recipe.architecture import (
+from sdbuild.builtin.tiny import topology
+from sdbuild.checkpoints import adapter_kinds
+from sdbuild.checkpoints.architecture import (
     Needs,
     Shape,
     controlnet_needs,
@@ -30,8 +20,14 @@ from sdbuild.recipe.architecture import (
     text_encoder_needs,
     unet_needs,
 )
-from sdbuild.recipe.memory import RESERVE, MemoryEstimate, ModelMemory, estimate
-from sdbuild.recipe.published import PUBLISHED, T2I_ADAPTERS
+from sdbuild.checkpoints.facts import CheckpointFacts, ComponentFacts, known_facts
+from sdbuild.checkpoints.published import PUBLISHED, T2I_ADAPTERS
+from sdbuild.estimate.memory import RESERVE, MemoryEstimate, ModelMemory, estimate
+from sdbuild.recipe.catalogue import catalogue_directories
+from sdbuild.recipe.load import load_target
+from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.target import Target
+from sdbuild.recipe.vocabulary import AttentionImplementation
 
 TARGETS = catalogue_directories("targets", Path(__file__).parent)
 GIGABYTE = 10**9
@@ -73,10 +69,10 @@ def test_published_counts() -> None:
     text = text_encoder_needs(PUBLISHED["sdxl"]["text_encoder_2"], 77, 2, projection=True)
     assert text.parameters == 694_659_840
     assert controlnet_needs(PUBLISHED["sd1"]["unet"], Shape(64, 64)).parameters == 361_279_120
-    adapters = {name: t2i_adapter.needs(config, Shape(64, 64)).parameters for name, config in T2I_ADAPTERS.items()}
+    adapters = {name: adapter_kinds.needs(config, Shape(64, 64)).parameters for name, config in T2I_ADAPTERS.items()}
     assert list(adapters.values()) == [77_000_640, 79_028_160]
     light = {"adapter_type": "light_adapter", "channels": [320, 640, 1280], "num_res_blocks": 4, "downscale_factor": 8}
-    assert t2i_adapter.needs(light, Shape(64, 64)).parameters == 18_689_200
+    assert adapter_kinds.needs(light, Shape(64, 64)).parameters == 18_689_200
     consistency = unet_needs(PUBLISHED["sd1"]["unet"] | {"time_cond_proj_dim": 256}, Shape(64, 64))
     assert consistency.parameters == counts["sd1"] + 256 * 320
 

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.recipe import (
-    RULES,
-    CheckpointFacts,
-    ComponentFacts,
-    Severity,
-    Target,
-    catalogue_directories,
-    load_recipe,
-    load_target,
-    overruled,
-    preflight,
-)
+from sdbuild.checkpoints.facts import CheckpointFacts, ComponentFacts
+from sdbuild.recipe.catalogue import catalogue_directories
+from sdbuild.recipe.diagnostics import Severity
+from sdbuild.recipe.load import load_recipe, load_target
+from sdbuild.recipe.preflight import overruled, preflight
+from sdbuild.recipe.registry import RULES
+from sdbuild.recipe.target import Target
 
 TARGETS = catalogue_directories("targets", Path(__file__).parent)
 GOLDEN = Path(__file__).parent / "golden" / "preflight"

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from safetensors import safe_open
 
-from sdbuild.recipe import read_checkpoint_facts
-from sdbuild.shapes import CHECKPOINT, CONTROLNET
+from sdbuild.builtin.shapes import CHECKPOINT, CONTROLNET
+from sdbuild.checkpoints.facts import read_checkpoint_facts
 from sdbuild.shapes.drawing import picture
 from sdbuild.shapes.evaluate import by_diffusers, flagged, judge, on_outline, questions
 from sdbuild.shapes.scenes import FORBIDDEN, describe, sample

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from sdbuild.builtin import tiny
 from sdbuild.bundle.document import bundle_digest, read_document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.linter import lint_bundle
-from sdbuild.models import tiny
 from sdbuild.stages import bundle
 from tests.bundle.bundles import ADAPTED, SD, SD_CHUNKED, SDXL, Model, write_compiled, write_package
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdbuild.stages.checkpoint_files import CheckpointFilesError, select_files
+from sdbuild.checkpoints.files import CheckpointFilesError, select_files
 
 CONFIG = "unet/config.json"
 WHOLE = "unet/diffusion_pytorch_model.safetensors"

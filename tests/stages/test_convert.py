@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from sdbuild.builtin import tiny
 from sdbuild.bundle.interface import read_interface
 from sdbuild.errors import SdbuildError
-from sdbuild.models import tiny
 from sdbuild.stages import convert
 from tests.stages.faults import copy_artifact
 from tests.stages.models import CONVERSION, UNET_CONVERSION, Recorder, contents, converted, made_by_worker, top_level

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdbuild.builtin import tiny
 from sdbuild.bundle.interface import read_interface
 from sdbuild.errors import SdbuildError
-from sdbuild.models import tiny
 from sdbuild.stages import quantize
 from tests.stages.faults import copy_artifact, edit_weight
 from tests.stages.models import CONVERSION, Recorder, converted, top_level

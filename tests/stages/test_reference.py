@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
 from sdbuild.stages import reference, verify
 from tests.stages.models import CONVERSION, UNET, Recorder, contents, converted, made_by_worker, top_level
 

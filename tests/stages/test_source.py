@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sdbuild.hub import Hub
-from sdbuild.hub_errors import HubError
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
+from sdbuild.checkpoints.hub import Hub
+from sdbuild.checkpoints.hub_errors import HubError
 from sdbuild.stages import source
 from tests.stages.hub_server import COMMIT, LATER, FakeHub
 
@@ -180,7 +180,7 @@ def test_a_single_file_of_a_repository(server: FakeHub, tmp_path: Path) -> None:
 def test_progress_is_told_while_a_file_arrives(
     server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdbuild.hub._REPORT_SECONDS", 0.01)
+    monkeypatch.setattr("sdbuild.checkpoints.hub._REPORT_SECONDS", 0.01)
     server.pause = 0.3
     told: list[tuple[float, str]] = []
     out = tmp_path / "out"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdbuild.models import tiny
+from sdbuild.builtin import tiny
 from sdbuild.stages import chunk, convert, quantize, reference, verify
 from sdbuild.stages.verify import VerificationError
 from tests.stages.faults import copy_artifact, edit_epsilons, edit_weight

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from sdbuild.models.tiny.configs import FEATURE_EXTRACTOR
+from sdbuild.builtin.tiny.configs import FEATURE_EXTRACTOR
 
 _PARTS = ("unet", "vae", "text_encoder", "safety_checker")
 _MACHINE_BOUND = ("_name_or_path", "dtype")

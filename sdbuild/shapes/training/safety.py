@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig
 
-from sdbuild.models.tiny.configs import FEATURE_EXTRACTOR
+from sdbuild.builtin.tiny.configs import FEATURE_EXTRACTOR
 from sdbuild.shapes.drawing import picture
 from sdbuild.shapes.scenes import FORBIDDEN, SHAPES
 from sdbuild.shapes.training.data import legible_scenes, to_pictures, to_tensor

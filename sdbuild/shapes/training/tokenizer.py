@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from sdbuild.models.tiny import configs
-from sdbuild.models.tiny.tokenizer import END, START, WORD_END, alphabet, learn
+from sdbuild.builtin.tiny import configs
+from sdbuild.builtin.tiny.tokenizer import END, START, WORD_END, alphabet, learn
 from sdbuild.shapes.scenes import describe
 from sdbuild.shapes.training.data import scene
 

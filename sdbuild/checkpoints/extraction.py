@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdbuild.checkpoints.files import is_card
+from sdbuild.checkpoints.single_file import SUFFIXES, SingleFile, SingleFileError, describe
 from sdbuild.errors import SdbuildError
 from sdbuild.models.errors import ModelError
-from sdbuild.recipe.single_file import SUFFIXES, SingleFile, SingleFileError, describe
-from sdbuild.stages.checkpoint_files import is_card
 from sdbuild.stages.files import place
 
 Progress = Callable[[float, str], None]
@@ -37,8 +37,8 @@ def extract(tree: Path, component: str, prediction_type: str | None, out: Path, 
         ExtractError: the file holds no such component, or is of no known family.
         ModelError: the file is damaged, or holds more than tensors.
     """
-    from sdbuild.models.single_file import component_tensors, open_single_file
-    from sdbuild.models.write import write_safetensors
+    from sdbuild.checkpoints.single_file_tensors import component_tensors, open_single_file
+    from sdbuild.checkpoints.write import write_safetensors
 
     (path,) = (each for each in sorted(tree.iterdir()) if each.suffix in SUFFIXES)
     stored = open_single_file(path)

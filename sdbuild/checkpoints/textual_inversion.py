@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.models.checkpoint import STORAGE_TYPES, StoredTensor, read_safetensors, stored_tensor, unpickle
+from sdbuild.checkpoints.checkpoint import STORAGE_TYPES, StoredTensor, read_safetensors, stored_tensor, unpickle
 from sdbuild.models.errors import ModelError
 
 _BOTH = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sdbuild.models.tiny.tokenizer import TEXT
+from sdbuild.builtin.tiny.tokenizer import TEXT
 
 VOCABULARY_SIZE = 224
 

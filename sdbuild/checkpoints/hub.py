@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdbuild.hub_errors import HubError, explain, is_offline, is_transient
+from sdbuild.checkpoints.hub_errors import HubError, explain, is_offline, is_transient
 
 Progress = Callable[[float, str], None]
 

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from sdbuild.builtin.tiny import configs, sd3_topology, tokenizer, topology, unigram, variants, weights
 from sdbuild.errors import SdbuildError
-from sdbuild.models.tiny import configs, sd3_topology, tokenizer, topology, unigram, variants, weights
 
 PIPELINES = configs.PIPELINES | variants.PIPELINES
 """Checkpoint → folder → configuration; ``""`` is the checkpoint's own folder."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sdbuild.models.checkpoint import StoredTensor, read_pickle, read_safetensors
+from sdbuild.checkpoints.checkpoint import StoredTensor, read_pickle, read_safetensors
+from sdbuild.checkpoints.single_file import CLIP, PREFIXES, Config, Folder, inside
 from sdbuild.models.errors import ModelError
-from sdbuild.recipe.single_file import CLIP, PREFIXES, Config, Folder, inside
 
 Part = tuple[str, StoredTensor]
 
@@ -71,7 +71,7 @@ def component_tensors(name: str, folder: Folder, stored: Mapping[str, StoredTens
 
     Args:
         name: the component's folder in that layout.
-        folder: what `sdbuild.recipe.single_file.describe` found of it.
+        folder: what `sdbuild.checkpoints.single_file.describe` found of it.
         stored: the file's tensors.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sdbuild.models.checkpoint import STORAGE_TYPES, StoredTensor
+from sdbuild.checkpoints.checkpoint import STORAGE_TYPES, StoredTensor
 from sdbuild.tensors import Weight
 
 _NAMES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "int64": "I64"}

@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sdbuild.recipe.architecture import Shape, told, unet_needs
+from sdbuild.checkpoints.architecture import Shape, told, unet_needs
+from sdbuild.checkpoints.published import PUBLISHED, VARIATIONS
+from sdbuild.checkpoints.single_file import PredictionType, SingleFileError, describe
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
-from sdbuild.recipe.published import PUBLISHED, VARIATIONS
 from sdbuild.recipe.references import ModelKind, ModelReference
-from sdbuild.recipe.single_file import PredictionType, SingleFileError, describe
 from sdbuild.recipe.vocabulary import Component
 
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner", "sd3"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sdbuild.recipe.architecture import Config, Needs, Shape, conv
-from sdbuild.recipe.published import T2I_ADAPTERS
+from sdbuild.checkpoints.architecture import Config, Needs, Shape, conv
+from sdbuild.checkpoints.published import T2I_ADAPTERS
 from sdbuild.recipe.references import Reference
 
 _PIXELS = 8

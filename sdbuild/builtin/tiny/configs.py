@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdbuild.models.tiny import unigram
-from sdbuild.models.tiny.tokenizer import END, START, VOCABULARY_SIZE
+from sdbuild.builtin.tiny import unigram
+from sdbuild.builtin.tiny.tokenizer import END, START, VOCABULARY_SIZE
 
 Config = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdbuild.models.tiny.topology import Config, Shapes, dense, join
+from sdbuild.builtin.tiny.topology import Config, Shapes, dense, join
 
 _TIME_CHANNELS = 256
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from sdbuild.models.tiny.weights import Shape
+from sdbuild.builtin.tiny.weights import Shape
 
 Shapes = dict[str, Shape]
 Config = Mapping[str, Any]

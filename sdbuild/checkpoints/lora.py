@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.models.checkpoint import STORAGE_TYPES, StoredTensor, read_metadata, read_pickle, read_safetensors
+from sdbuild.checkpoints.checkpoint import STORAGE_TYPES, StoredTensor, read_metadata, read_pickle, read_safetensors
+from sdbuild.checkpoints.single_file_tensors import diffusers_module
 from sdbuild.models.errors import ModelError
-from sdbuild.models.single_file import diffusers_module
 
 # Component → the prefixes of its modules, in the dialects with dots and in the one with underscores.
 _DOTTED = {"unet": "unet.", "text_encoder": "text_encoder.", "text_encoder_2": "text_encoder_2."}

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sdbuild.recipe import architecture, t2i_adapter
-from sdbuild.recipe.architecture import Needs, Shape
-from sdbuild.recipe.facts import CheckpointFacts, known_facts
+from sdbuild.checkpoints import adapter_kinds, architecture
+from sdbuild.checkpoints.architecture import Needs, Shape
+from sdbuild.checkpoints.facts import CheckpointFacts, known_facts
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import (
@@ -199,8 +199,8 @@ def _adapted_parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str
     yield _CONDITIONED[T2I_ADAPTER], _UNET, features
     shape = shape_of(recipe, T2I_ADAPTER, facts)
     for index, adapter in enumerate(recipe.t2i_adapters):
-        config = t2i_adapter.published_config(adapter) or (t2i_adapter.likely_config(unet) if unet else {})
-        yield f"{T2I_ADAPTER}-{index}", T2I_ADAPTER, architecture.told(t2i_adapter.needs, config, shape)
+        config = adapter_kinds.published_config(adapter) or (adapter_kinds.likely_config(unet) if unet else {})
+        yield f"{T2I_ADAPTER}-{index}", T2I_ADAPTER, architecture.told(adapter_kinds.needs, config, shape)
 
 
 def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Needs | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdbuild.models.tiny.configs import PIPELINES as BASES
-from sdbuild.models.tiny.configs import Config
+from sdbuild.builtin.tiny.configs import PIPELINES as BASES
+from sdbuild.builtin.tiny.configs import Config
 
 # Folder → the fields that differ; None for a folder that the variant does not have.
 Changes = dict[str, dict[str, Any] | None]

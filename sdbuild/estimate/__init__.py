@@ -1,0 +1,1 @@
+"""What building and running a bundle will need, told before any work."""
