@@ -87,7 +87,10 @@ def test_an_installed_package_finds_the_catalogue_inside(tmp_path: Path) -> None
     for kind in ("recipes", "targets"):
         shutil.copytree(ROOT / kind, site / "sdbuild" / "_catalogue" / kind)
     (site / "recipes").mkdir()  # some other project's
-    program = "from pathlib import Path; from sdbuild.recipe.catalogue import *; print(catalogue_directories('recipes', Path.cwd()))"
+    program = (
+        "from pathlib import Path; from sdbuild.recipe.catalogue import catalogue_directories;"
+        "print(catalogue_directories('recipes', Path.cwd()))"
+    )
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
