@@ -12,14 +12,12 @@ from doit.cmd_help import Help
 from doit.doit_cmd import DoitMain
 
 import sdbuild
+from sdbuild.commands.command import command_line_variables
+from sdbuild.commands.registry import COMMANDS
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
-from sdbuild.plan.commands import COMMANDS, command_line_variables
-from sdbuild.plan.doit_commands import DOIT_COMMANDS
-from sdbuild.plan.lock_command import LockCommand
 from sdbuild.plan.options import parse_options
-from sdbuild.plan.picture_commands import PICTURE_COMMANDS
 from sdbuild.plan.planner import make_plan
 from sdbuild.plan.session import Session
 from sdbuild.plan.status import Status
@@ -89,11 +87,11 @@ class Main(DoitMain):  # type: ignore[misc]
     """doit's program under our name, with our commands."""
 
     BIN_NAME = "sdbuild"
-    DOIT_CMDS = (Help, *DOIT_COMMANDS, *COMMANDS, LockCommand, *PICTURE_COMMANDS)
+    DOIT_CMDS = (Help, *COMMANDS)
 
     def __init__(self) -> None:
         # A user's own pyproject.toml may configure doit for other things: it is not read.
-        plugins = {"BACKEND": {"sdbuild": "sdbuild.plan.ignored:Ignored"}}
+        plugins = {"BACKEND": {"sdbuild": "sdbuild.commands.ignored:Ignored"}}
         super().__init__(task_loader=Loader(), config_filenames=(), extra_config=plugins)
 
     @staticmethod

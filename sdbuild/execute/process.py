@@ -19,7 +19,7 @@ from typing import Any
 
 import sdbuild
 from sdbuild.execute.errors import Interrupted
-from sdbuild.execute.memory import available_memory, usage_of
+from sdbuild.execute.memory_budget import available_memory, usage_of
 
 # By its path: with -m, the worker would first import this package, which it does not need.
 _WORKER = Path(__file__).with_name("worker.py")

@@ -12,8 +12,8 @@ from pathlib import Path
 from sdbuild.execute.action import ActionSpec
 from sdbuild.execute.errors import ActionFailed
 from sdbuild.execute.failure import explain
-from sdbuild.execute.lock import locked
-from sdbuild.execute.memory import Reservation, reserved
+from sdbuild.execute.file_lock import locked
+from sdbuild.execute.memory_budget import Reservation, reserved
 from sdbuild.execute.process import Ending, Job, check_stopped, run_worker
 from sdbuild.execute.report import Reporter
 from sdbuild.store import ActionResult, Store

@@ -12,7 +12,7 @@ from typing import Any
 
 from sdbuild.bundle.layout import CONDITIONERS, conditioner_name
 from sdbuild.checkpoints.files import SINGLE_FILE
-from sdbuild.estimate.memory import app_memory
+from sdbuild.estimate.bundle_memory import app_memory
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source

@@ -11,10 +11,10 @@ from sdbuild.plan.draft import TargetPlan
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.graph import Draft, merge
 from sdbuild.plan.options import Options
-from sdbuild.plan.rules import check_rules
 from sdbuild.plan.sheet import sheet_drafts
 from sdbuild.plan.sources import Source, resolve_source
 from sdbuild.plan.tools import core_ml_compiler
+from sdbuild.plan.verdict import check_rules
 from sdbuild.recipe.catalogue import catalogue_directories, find_targets
 from sdbuild.recipe.load import LoadedRecipe, load_recipe, load_target, resolve_for_target
 from sdbuild.recipe.recipe import Recipe

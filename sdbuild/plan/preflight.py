@@ -7,8 +7,8 @@ from pathlib import Path
 from sdbuild.checkpoints.facts import CheckpointFacts, known_facts, read_checkpoint_facts
 from sdbuild.checkpoints.files import COMPONENT_FOLDERS
 from sdbuild.plan.planner import Plan
-from sdbuild.plan.rules import check_rules
 from sdbuild.plan.status import Statuses
+from sdbuild.plan.verdict import check_rules
 from sdbuild.store import Store
 
 

@@ -7,7 +7,7 @@ from itertools import product
 
 from sdbuild.checkpoints.architecture import score_bytes, told
 from sdbuild.checkpoints.facts import CheckpointFacts
-from sdbuild.estimate.memory import MemoryEstimate, estimate, shape_of
+from sdbuild.estimate.bundle_memory import MemoryEstimate, estimate, shape_of
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
 from sdbuild.recipe.settings import Latent, Quantization

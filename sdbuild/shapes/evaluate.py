@@ -26,12 +26,12 @@ from PIL import Image
 from scipy import ndimage
 
 from sdbuild.builtin.shapes import CHECKPOINT, CONTROLNET
+from sdbuild.commands import built
 from sdbuild.pipeline import Pipeline
 from sdbuild.pipeline.noise import noise_source
 from sdbuild.pipeline.pictures import to_clip
 from sdbuild.pipeline.request import Request
 from sdbuild.pipeline.safety import is_flagged
-from sdbuild.plan import built
 from sdbuild.shapes.checker import foreground, read
 from sdbuild.shapes.drawing import mask, outline
 from sdbuild.shapes.scenes import FORBIDDEN, Scene, describe, legible, sample

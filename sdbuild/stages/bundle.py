@@ -16,7 +16,7 @@ from typing import Any
 from sdbuild.bundle import document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES, T5_TOKENIZER, base_name, find_models
-from sdbuild.estimate.memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
+from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
@@ -25,7 +25,7 @@ STAGE = Stage(
     name="bundle",
     version=2,
     modules=(
-        *("sdbuild.bundle", "sdbuild.checkpoints.facts", "sdbuild.estimate.memory", "sdbuild.stages.files"),
+        *("sdbuild.bundle", "sdbuild.checkpoints.facts", "sdbuild.estimate.bundle_memory", "sdbuild.stages.files"),
         *("sdbuild.stages.footprints", "sdbuild.coreml.footprint", "sdbuild.coreml.order", "sdbuild.coreml.program"),
     ),
 )

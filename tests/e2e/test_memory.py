@@ -7,7 +7,7 @@ import pytest
 
 from sdbuild.builtin import tiny
 from sdbuild.checkpoints.facts import read_checkpoint_facts
-from sdbuild.estimate.memory import RESERVE, estimate
+from sdbuild.estimate.bundle_memory import RESERVE, estimate
 from sdbuild.recipe.load import load_recipe, load_target, resolve_for_target
 from tests.e2e.program import CHECKOUT, PHONE, Workspace
 

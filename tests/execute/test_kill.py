@@ -186,7 +186,7 @@ def test_without_locks_both_make_it_and_both_succeed(
     def unsupported(descriptor: int, operation: int) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("sdbuild.execute.lock.fcntl.flock", unsupported)
+    monkeypatch.setattr("sdbuild.execute.file_lock.fcntl.flock", unsupported)
     action = spec("write", text="x", count=str(tmp_path / "count"), milliseconds=300)
     results: list[str] = []
     threads = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdbuild.execute import ExecuteError
-from sdbuild.execute.memory import available_memory, memory_budget, reserved, usage_of
+from sdbuild.execute.memory_budget import available_memory, memory_budget, reserved, usage_of
 from sdbuild.store.owner import unique_name
 
 

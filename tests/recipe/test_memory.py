@@ -22,7 +22,7 @@ from sdbuild.checkpoints.architecture import (
 )
 from sdbuild.checkpoints.facts import CheckpointFacts, ComponentFacts, known_facts
 from sdbuild.checkpoints.published import PUBLISHED, T2I_ADAPTERS
-from sdbuild.estimate.memory import RESERVE, MemoryEstimate, ModelMemory, estimate
+from sdbuild.estimate.bundle_memory import RESERVE, MemoryEstimate, ModelMemory, estimate
 from sdbuild.recipe.catalogue import catalogue_directories
 from sdbuild.recipe.load import load_target
 from sdbuild.recipe.recipe import Recipe

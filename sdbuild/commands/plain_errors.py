@@ -14,7 +14,7 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 
-class Polite:
+class PlainErrors:
     """A mixin that stands before one of doit's command classes."""
 
     def parse_execute(self, in_args: list[str]) -> int:

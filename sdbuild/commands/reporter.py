@@ -6,8 +6,8 @@ from typing import Any
 from doit.exceptions import UnmetDependency
 from doit.reporter import ConsoleReporter
 
+from sdbuild.commands.summary import summary
 from sdbuild.plan.session import Session
-from sdbuild.plan.summary import summary
 
 
 class BuildReporter(ConsoleReporter):  # type: ignore[misc]

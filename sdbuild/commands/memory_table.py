@@ -6,10 +6,10 @@ from typing import Any, TextIO
 
 from sdbuild.bundle.layout import DOCUMENT
 from sdbuild.checkpoints.facts import CheckpointFacts
-from sdbuild.estimate.memory import estimate, summary
+from sdbuild.commands.tables import shown_bytes, write_table
+from sdbuild.estimate.bundle_memory import estimate, summary
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.status import Statuses
-from sdbuild.plan.tables import shown_bytes, write_table
 from sdbuild.recipe.load import resolve_for_target
 from sdbuild.store import Store
 

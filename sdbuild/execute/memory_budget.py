@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdbuild.execute.errors import ExecuteError
-from sdbuild.execute.lock import locked
+from sdbuild.execute.file_lock import locked
 from sdbuild.store.owner import is_abandoned, unique_name
 
 BUDGET_VARIABLE = "SDBUILD_MEMORY_GB"

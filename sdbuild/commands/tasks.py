@@ -6,8 +6,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
+from sdbuild.commands.reporter import reporter_for
 from sdbuild.plan.action import Action, closure
-from sdbuild.plan.reporter import reporter_for
 from sdbuild.plan.session import Session, doc_of
 
 _GROUPS = {

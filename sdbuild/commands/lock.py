@@ -1,4 +1,4 @@
-"""`doit lock`: ask the Hub once what a recipe's repositories are, and pin that."""
+"""`lock`: ask the Hub once what a recipe's repositories are, and pin that."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sdbuild.checkpoints.files import CheckpointFilesError, select_files, select_single_file
+from sdbuild.commands.command import OwnCommand
+from sdbuild.commands.tables import shown_bytes, write_table
 from sdbuild.errors import SdbuildError
-from sdbuild.plan.commands import OwnCommand
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import load, make_graph
-from sdbuild.plan.tables import shown_bytes, write_table
 from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import Lock, LockedFile, LockedRepository, lock_path, source_name, write_lock
 from sdbuild.recipe.references import ModelKind, Reference

@@ -1,12 +1,26 @@
-"""`doit lint`: built bundles against what the Swift package reads."""
+"""`lint`: built bundles against what the Swift package reads."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from sdbuild.bundle.linter import lint_bundle
+from sdbuild.commands.command import OwnCommand
+from sdbuild.commands.tables import write_table
 from sdbuild.plan.errors import PlanError, nearest
-from sdbuild.plan.options import Options
+from sdbuild.plan.options import Options, parse_options
 from sdbuild.plan.planner import bundles_of, load
-from sdbuild.plan.tables import write_table
+
+
+class LintCommand(OwnCommand):
+    """Lint built bundles."""
+
+    name = "lint"
+    doc_purpose = "check built bundles against what the Swift package reads"
+    doc_usage = "[recipe=NAME] [target=NAME] [out=DIR]"
+    variables = ("recipe", "target", "out")
+
+    def act(self, variables: Mapping[str, str]) -> int:
+        """Write every violation."""
+        return lint_bundles(parse_options(variables, self.variables, "lint"))
 
 
 def lint_bundles(options: Options) -> int:
@@ -18,6 +32,8 @@ def lint_bundles(options: Options) -> int:
     Raises:
         PlanError: the target is not one of the recipe's, or a bundle has not been built.
     """
+    from sdbuild.bundle.linter import lint_bundle
+
     loaded, targets = load(options)
     bundles = bundles_of(loaded, targets)
     if options.target is not None and options.target not in bundles:

@@ -1,13 +1,13 @@
-"""`doit plan`: each action as cached or to run, why, what it should cost, and who shares it."""
+"""The plan as a table: each action as cached or to run, why, what it should cost, and who shares it."""
 
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from sdbuild.commands.tables import shown_bytes, shown_seconds, write_table
 from sdbuild.plan.action import Action
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.reasons import InputWillRun, NeverBuilt, Reason
 from sdbuild.plan.status import Statuses
-from sdbuild.plan.tables import shown_bytes, shown_seconds, write_table
 from sdbuild.store import Store
 
 _WAITING_SHOWN = 3

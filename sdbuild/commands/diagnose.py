@@ -1,7 +1,6 @@
-"""The commands that run models: `generate` draws with a bundle, `diagnose` shows where half precision costs signal."""
+"""`diagnose`: where half precision costs signal."""
 
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -9,59 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sdbuild.plan import built
-from sdbuild.plan.commands import OwnCommand
-from sdbuild.plan.draw_options import DRAW_VARIABLES, DrawOptions, conditioned, parse_draw_options
+from sdbuild.commands import built
+from sdbuild.commands.command import OwnCommand
+from sdbuild.commands.quiet_libraries import hush
+from sdbuild.commands.tables import write_table
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import check_variables
-from sdbuild.plan.tables import write_table
 
-_DIAGNOSE_VARIABLES = ("recipe", "target", "component", "most", "sample", "source", "out")
+_VARIABLES = ("recipe", "target", "component", "most", "sample", "source", "out")
 _MOST = 20
-
-
-class GenerateCommand(OwnCommand):
-    """Draw pictures with a bundle."""
-
-    name = "generate"
-    doc_purpose = "draw pictures with a recipe's bundle, on any machine; the bundle is built first if need be"
-    doc_usage = 'recipe=NAME prompt="…" [target=NAME] [negative_prompt="…"] [seed=N] [steps=N] [scheduler=NAME] …'
-    variables = DRAW_VARIABLES
-
-    def act(self, variables: Mapping[str, str]) -> int:
-        """Draw, and write each picture's path to standard output."""
-        _hush()
-        options = parse_draw_options(variables, self.name)
-        place = built.bundle(built.Wanted.of(variables, self.name))
-        return draw(place, options)
-
-
-def draw(place: Path, options: DrawOptions) -> int:
-    """Draw with the bundle at `place`."""
-    from sdbuild.pipeline import Pipeline, pictures
-    from sdbuild.pipeline.progress import Bar
-
-    pipeline = Pipeline.from_bundle(place, **options.running)
-    request = conditioned(options, pipeline.bundle.controlnets, pipeline.bundle.t2i_adapters)
-    options.pictures.mkdir(parents=True, exist_ok=True)
-    taken: set[Path] = set()
-    with Bar(sys.stderr) as bar:
-        finished = pipeline.draw(options.prompts, request, on_step=bar.step, on_warning=bar.say)
-        for number, picture in enumerate(finished):
-            index = number % request.image_count if request.image_count > 1 else None
-            path = options.pictures / pictures.file_name(picture.info["prompt"], request.seed, index=index)
-            # Prompts that begin alike must not overwrite each other.
-            if path in taken:
-                path = options.pictures / pictures.file_name(picture.info["prompt"], request.seed, index=number)
-            taken.add(path)
-            story = {key: value for key, value in picture.info.items() if isinstance(key, str)}
-            pictures.save(picture, path, story)
-            if picture.info["flagged"] == "true":
-                bar.say(
-                    f"{path}: the safety checker flagged this picture, it is black; safety=off draws it all the same"
-                )
-            print(path, flush=True)
-    return 0
 
 
 class DiagnoseCommand(OwnCommand):
@@ -70,11 +25,11 @@ class DiagnoseCommand(OwnCommand):
     name = "diagnose"
     doc_purpose = "walk a converted component in float32 and float16, and show the operations that lose most signal"
     doc_usage = "recipe=NAME component=unet [target=NAME] [most=20] [sample=N]"
-    variables = _DIAGNOSE_VARIABLES
+    variables = _VARIABLES
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the table of operations."""
-        _hush()
+        hush()
         check_variables(variables, self.variables, self.name)
         if "component" not in variables:
             raise PlanError("diagnose: say which component, such as component=unet")
@@ -129,16 +84,8 @@ def _sample(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
         return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
 
 
-def _hush() -> None:
-    """Keep coremltools from telling that this is no Mac, line by line, when it is loaded."""
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
-
-
 def _count(variables: Mapping[str, str], name: str, default: int) -> int:
     text = variables.get(name, str(default))
     if not text.isdecimal() or int(text) < 1:
         raise PlanError(f"{name}={text}: a whole number from 1 is needed")
     return int(text)
-
-
-PICTURE_COMMANDS = (GenerateCommand, DiagnoseCommand)

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdbuild.commands.plan_table import why
+from sdbuild.commands.tables import plain_lines, shown_bytes, shown_seconds
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Outcome, Session
-from sdbuild.plan.show import why
-from sdbuild.plan.tables import plain_lines, shown_bytes, shown_seconds
 from sdbuild.store import Store
 
 _VERIFICATION = "verification.json"

@@ -1,0 +1,64 @@
+"""`check`: every mistake of recipes and targets."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sdbuild.commands.command import OwnCommand
+from sdbuild.errors import SdbuildError
+from sdbuild.plan.options import parse_options
+from sdbuild.plan.planner import load
+from sdbuild.plan.sources import local_facts
+from sdbuild.plan.verdict import check_rules
+from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, find_targets
+from sdbuild.recipe.diagnostics import RecipeError
+from sdbuild.recipe.load import load_target
+
+
+class CheckCommand(OwnCommand):
+    """Validate recipes and targets."""
+
+    name = "check"
+    doc_purpose = "validate every recipe and target, or the one that is named"
+    doc_usage = "[recipe=NAME] [source=PATH]"
+    variables = ("recipe", "source")
+
+    def act(self, variables: Mapping[str, str]) -> int:
+        """Write every mistake to standard error."""
+        options = parse_options(variables, self.variables, "check")
+        if "recipe" in variables:
+            references = [options.recipe]
+            target_paths: list[Path] = []
+        else:
+            references = [str(path) for path in find_recipes(_recipes())]
+            target_paths = list(find_targets(_targets()))
+        broken: dict[str, str] = {}
+        for path in target_paths:
+            try:
+                load_target(str(path), _targets())
+            except RecipeError as error:
+                broken[str(path)] = str(error)
+        for reference in references:
+            try:
+                self._check_recipe(reference, options.source)
+            except SdbuildError as error:
+                broken[reference] = str(error)
+        # Two recipes may stumble over one target: what is wrong with it is said once.
+        print("\n\n".join(dict.fromkeys(broken.values())), end="\n" if broken else "", file=sys.stderr)
+        counts = f"{len(references)} recipes, {len(target_paths)} targets"
+        print(f"{counts}: {len(broken)} with mistakes" if broken else f"{counts}: all valid")
+        return 2 if broken else 0
+
+    def _check_recipe(self, reference: str, source: Path | None) -> None:
+        options = parse_options({"recipe": reference}, self.variables, "check")
+        loaded, targets = load(options)
+        facts = local_facts(source, loaded.recipe.model.prediction_type) if source is not None else None
+        check_rules(loaded, targets.values(), facts)
+
+
+def _recipes() -> list[Path]:
+    return catalogue_directories("recipes", Path.cwd())
+
+
+def _targets() -> list[Path]:
+    return catalogue_directories("targets", Path.cwd())

@@ -1,0 +1,35 @@
+"""`plan`: what a build would do."""
+
+from collections.abc import Mapping
+
+from sdbuild.commands.command import OwnCommand
+from sdbuild.plan.cache import cache_directory
+from sdbuild.plan.options import BUILD_VARIABLES, parse_options
+from sdbuild.plan.planner import make_plan
+
+
+class PlanCommand(OwnCommand):
+    """Show what a build would do."""
+
+    name = "plan"
+    doc_purpose = "show which actions are cached, which will run and why, and memory on the devices; nothing is written"
+    doc_usage = "[recipe=NAME] [target=NAME] [source=PATH] [out=DIR] [verify=off]"
+    variables = BUILD_VARIABLES
+
+    def act(self, variables: Mapping[str, str]) -> int:
+        """Write the plan's table."""
+        from sdbuild.commands.memory_table import show_memory
+        from sdbuild.commands.plan_table import show_plan
+        from sdbuild.plan.preflight import Preflight
+        from sdbuild.plan.sharing import shared_with
+        from sdbuild.plan.status import Statuses
+        from sdbuild.store import Store
+
+        plan = make_plan(parse_options(variables, self.variables, "plan"))
+        store = Store(cache_directory(), read_only=True)
+        statuses = Statuses(plan.graph, store, plan.outputs)
+        preflight = Preflight(plan, statuses, store)
+        preflight.before_the_build()
+        show_plan(plan, store, shared_with(plan))
+        show_memory(plan, store, statuses, preflight.facts)
+        return 0
