@@ -16,6 +16,7 @@ from typing import Any
 from sdbuild.bundle import document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES, T5_TOKENIZER, base_name, find_models
+from sdbuild.bundle.settings import swift_package
 from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
@@ -23,7 +24,7 @@ from sdbuild.stages.footprints import read_footprints
 
 STAGE = Stage(
     name="bundle",
-    version=2,
+    version=3,
     modules=(
         *("sdbuild.bundle", "sdbuild.checkpoints.facts", "sdbuild.estimate.bundle_memory", "sdbuild.stages.files"),
         *("sdbuild.stages.footprints", "sdbuild.coreml.footprint", "sdbuild.coreml.order", "sdbuild.coreml.program"),
@@ -142,7 +143,7 @@ def _document(
     # Said of bundles with adapters alone, so that those without stay as they are.
     adapters = {"t2i_adapters": params["t2i_adapters"]} if "t2i_adapters" in params else {}
     latent = params["latent"]
-    return {
+    whole = {
         "format": document.FORMAT,
         **{name: params[name] for name in copied},
         **adapters,
@@ -157,6 +158,8 @@ def _document(
         "models": models,
         "verification": _verification(inputs) if params["verified"] else document.NOT_VERIFIED,
     }
+    settings = swift_package(whole, reduce_memory=params["reduce_memory"])
+    return whole | {"swift_package": settings.model_dump(by_alias=True, mode="json")}
 
 
 def _verification(inputs: Mapping[str, Path]) -> dict[str, Any]:
