@@ -138,7 +138,9 @@ class Session:
 
     def _make(self, action: Action, status: Status) -> ActionResult:
         if action.files:
-            return self._executor.read(action)
+            result = self._executor.read(action)
+            self.statuses.has_read(action, result.tree)
+            return result
         if status.key is None:
             missing = {p.name for p in action.inputs.values() if self.statuses[p].digest is None}
             raise PlanError(f"{action.name} needs {', '.join(sorted(missing))} first; run it without --single")

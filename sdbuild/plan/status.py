@@ -55,6 +55,13 @@ class Statuses:
                 self._cached[action.name] = status
         return status
 
+    def has_read(self, action: Action, digest: str) -> None:
+        """Note what a local checkpoint's files were when this build read them: that is what it builds from.
+
+        Their status may change meanwhile without a change of their content, as when a backup links to them.
+        """
+        self._cached[action.name] = Status(digest=digest)
+
     def look_again(self, action: Action) -> Status:
         """The status as the cache is now, whatever was seen before."""
         self._cached.pop(action.name, None)

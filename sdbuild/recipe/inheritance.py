@@ -1,18 +1,20 @@
 """`extends` and `overrides`: trees laid over trees, each node keeping the place where it was written.
 
-Mappings merge key by key; lists and scalars replace what was there, and null takes a setting back to its default.
+Mappings merge key by key; lists and scalars replace what was there, and null takes a setting back to its default. Two
+things follow what they belong to: a checkpoint with another `version` takes nothing over from the one that it replaces
+(a revision is a commit of one repository), and overrides for targets that are no longer listed fall away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as Listed
 from dataclasses import replace
 from pathlib import Path
 
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
 from sdbuild.recipe.document import read_document
-from sdbuild.recipe.tree import Entry, Mapping, Node, Scalar
+from sdbuild.recipe.tree import Entry, Mapping, Node, Scalar, Sequence, plain
 from sdbuild.recipe.vocabulary import NAME_HELP
 
 MAXIMUM_EXTENDS = 8
@@ -25,19 +27,37 @@ def merge(base: Mapping, over: Mapping) -> Mapping:
     entries = {key: over.entries.get(key, entry) for key, entry in base.entries.items()} | over.entries
     for key, entry in over.entries.items():
         below = base.entries.get(key)
-        if isinstance(entry.value, Mapping) and below is not None and isinstance(below.value, Mapping):
+        if below is None or not isinstance(below.value, Mapping) or not isinstance(entry.value, Mapping):
+            continue
+        if not _is_another_checkpoint(below.value, entry.value):
             entries[key] = Entry(entry.key, merge(below.value, entry.value))
     return Mapping(entries, over.span)
 
 
-def read_with_bases(path: Path, directories: Sequence[Path]) -> tuple[Mapping | None, list[Diagnostic]]:
+def _is_another_checkpoint(base: Mapping, over: Mapping) -> bool:
+    """Whether a model reference names another checkpoint than the one it is laid over."""
+    before, now = base.entries.get("version"), over.entries.get("version")
+    return before is not None and now is not None and plain(before.value) != plain(now.value)
+
+
+def _inherited(base: Mapping, own: Mapping) -> Mapping:
+    """What a recipe takes over from the one that it extends."""
+    entries = {key: entry for key, entry in base.entries.items() if key not in _OWN_KEYS}
+    targets, overrides = own.entries.get("targets"), entries.get("overrides")
+    if targets is not None and isinstance(targets.value, Sequence) and overrides is not None:
+        listed = [plain(item) for item in targets.value.items]
+        if isinstance(overrides.value, Mapping):
+            kept = {target: entry for target, entry in overrides.value.entries.items() if target in listed}
+            entries["overrides"] = Entry(overrides.key, replace(overrides.value, entries=kept))
+    return replace(base, entries=entries)
+
+
+def read_with_bases(path: Path, directories: Listed[Path]) -> tuple[Mapping | None, list[Diagnostic]]:
     """The recipe's tree laid over the trees that it extends, and every mistake in any of the files."""
     return _read(path, directories, ())
 
 
-def _read(
-    path: Path, directories: Sequence[Path], children: tuple[Path, ...]
-) -> tuple[Mapping | None, list[Diagnostic]]:
+def _read(path: Path, directories: Listed[Path], children: tuple[Path, ...]) -> tuple[Mapping | None, list[Diagnostic]]:
     root, mistakes = read_document(path)
     if root is None or (entry := root.entries.get("extends")) is None:
         return root, mistakes
@@ -60,11 +80,10 @@ def _read(
     mistakes += base_mistakes
     if base is None:
         return None, mistakes
-    inherited = {key: value for key, value in base.entries.items() if key not in _OWN_KEYS}
-    return merge(replace(base, entries=inherited), own), mistakes
+    return merge(_inherited(base, own), own), mistakes
 
 
-def _locate(node: Node, path: Path, directories: Sequence[Path], mistakes: list[Diagnostic]) -> Path | None:
+def _locate(node: Node, path: Path, directories: Listed[Path], mistakes: list[Diagnostic]) -> Path | None:
     """The file that `extends` names: a recipe's name, or a path from the folder of the file that says it."""
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         mistakes.append(

@@ -41,8 +41,10 @@ _RECIPE_TAIL = f"""
 
 `extends` names one recipe. This file's tree is laid over the other's: mappings merge key by key; lists and single
 values replace what was there; null takes a setting back to its default. `name` and `description` are never inherited.
-A relative path of a local checkpoint is read from the folder of the file that says it. Circles, and more than
-{MAXIMUM_EXTENDS} recipes in a row, are errors.
+A checkpoint with another `version` takes nothing over from the one that it replaces: neither `revision` nor `file`.
+Where this file lists `targets`, inherited overrides for others fall away. A relative path of a local checkpoint is read
+from the folder of the file that says it. Circles, and more than {MAXIMUM_EXTENDS} recipes in a row, are
+errors.
 
 ## Overrides for a single target
 

@@ -101,7 +101,8 @@ def _generate(name: str, wanted: _Wanted, out: Path) -> None:
         checkpoint = Path(temporary)
         tiny.generate(name, checkpoint, folders)
         for target, source in wanted.select(f"{BUILTIN}{name}", _listing(checkpoint)).items():
-            place(checkpoint / source, out / target)
+            (out / target).parent.mkdir(parents=True, exist_ok=True)
+            (checkpoint / source).rename(out / target)
 
 
 def _take(checkpoint: Path, wanted: _Wanted, out: Path) -> None:

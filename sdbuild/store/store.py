@@ -45,21 +45,16 @@ class Store:
         """Store a directory's files and return their tree.
 
         Args:
-            directory: what to store; links in it are refused.
+            directory: what to store; a symbolic link in it stands for the content of a regular file.
             move: whether the files themselves may become blobs; the directory is then gone afterwards.
         """
         self.prepare()
-        found = list(scan(directory))
-        for relative, _, status in found:
-            if not stat.S_ISREG(status.st_mode):
-                raise StoreError(
-                    f"{directory / relative}: an artifact holds regular files only, and this is none; copy it"
-                )
+        found = [(relative, *_content(path, status)) for relative, path, status in scan(directory)]
         with _pool() as pool:
-            digests = list(pool.map(lambda item: self._blobs.add(item[1], item[2], move=move), found))
+            digests = list(pool.map(lambda item: self._blobs.add(item[1], item[2], move=move and not item[3]), found))
         entries = (
             Entry(relative, mode_of(status), status.st_size, digest)
-            for (relative, _, status), digest in zip(found, digests, strict=True)
+            for (relative, _, status, _), digest in zip(found, digests, strict=True)
         )
         tree = Tree.of(entries)
         self._blobs.sync_names(set(digests))
@@ -265,6 +260,17 @@ class Store:
                     zip(doubtful, pool.map(lambda e: self._blobs.find(e.sha256, e.size), doubtful), strict=True)
                 )
         return [found[entry] for entry in tree.entries]
+
+
+def _content(path: Path, status: os.stat_result) -> tuple[Path, os.stat_result, bool]:
+    """The regular file that an artifact's file is or links to, its status, and whether it is elsewhere."""
+    is_link = stat.S_ISLNK(status.st_mode)
+    if is_link:
+        target = path.resolve()
+        return target, _regular(target), True
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path}: an artifact holds regular files only, and this is none; copy it")
+    return path, status, False
 
 
 def _regular(path: Path) -> os.stat_result:

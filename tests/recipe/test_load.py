@@ -181,6 +181,46 @@ def test_the_example_of_the_documentation_loads(tmp_path: Path) -> None:
     assert recipe.model.is_pinned
 
 
+PINNED = BASE.replace('{version: "builtin:tiny-sd"}', "{version: organisation/one, revision: " + "a" * 40 + "}")
+
+
+def test_another_version_takes_nothing_over_from_the_one_it_replaces(tmp_path: Path) -> None:
+    write(tmp_path, "base", PINNED)
+    (tmp_path / "mine").mkdir()
+    local = load_recipe(str(write(tmp_path, "local", "name: local\nextends: base\nmodel: {version: ./mine}\n")), [])
+    assert local.recipe.model.kind is ModelKind.DIRECTORY
+    assert local.recipe.model.revision is None
+    other = load_recipe(
+        str(write(tmp_path, "other", "name: other\nextends: base\nmodel: {version: organisation/two}\n")), []
+    )
+    assert (other.recipe.model.version, other.recipe.model.revision) == ("organisation/two", None)
+
+
+def test_the_same_version_keeps_what_is_not_said_again(tmp_path: Path) -> None:
+    write(tmp_path, "base", PINNED)
+    text = "name: same\nextends: base\nmodel: {version: organisation/one, file: one.safetensors}\n"
+    model = load_recipe(str(write(tmp_path, "same", text)), []).recipe.model
+    assert (model.revision, model.file) == ("a" * 40, "one.safetensors")
+
+
+def test_overrides_of_targets_that_are_no_longer_listed_fall_away(tmp_path: Path) -> None:
+    overrides = "overrides:\n  mac-studio-m2-ultra: {unet: {chunks: 2}}\n  iphone-15-pro: {unet: {batch: 1}}\n"
+    write(tmp_path, "base", BASE + overrides)
+    child = write(tmp_path, "child", "name: child\nextends: base\ntargets: [iphone-15-pro]\n")
+    recipe = load_recipe(str(child), [], targets=["iphone-15-pro", "mac-studio-m2-ultra"]).recipe
+    assert list(recipe.overrides) == ["iphone-15-pro"]
+    grandchild = write(tmp_path, "grandchild", "name: grandchild\nextends: child\ntargets: [mac-studio-m2-ultra]\n")
+    assert load_recipe(str(grandchild), []).recipe.overrides == {}
+
+
+def test_overrides_of_its_own_must_be_for_listed_targets(tmp_path: Path) -> None:
+    write(tmp_path, "base", BASE)
+    text = "name: child\nextends: base\ntargets: [iphone-15-pro]\n"
+    text += "overrides: {mac-studio-m2-ultra: {unet: {chunks: 2}}}\n"
+    with pytest.raises(RecipeError, match="not among the recipe's targets"):
+        load_recipe(str(write(tmp_path, "child", text)), [])
+
+
 keys = st.sampled_from("abc")
 leaves = st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2)
 trees = st.recursive(

@@ -206,7 +206,6 @@ def test_inputs_may_be_links(tmp_path: Path) -> None:
     inputs |= {"index": tmp_path / "in" / "checkpoint", "tokenizer": tmp_path / "in" / "checkpoint" / "tokenizer"}
     (tmp_path / "again").mkdir()
     bundle.run(inputs, parameters(PARTS), tmp_path / "again", lambda fraction, message: None)
-    assert not any(path.is_symlink() for path in (tmp_path / "again").rglob("*"))
     assert bundle_digest(tmp_path / "again") == bundle_digest(tmp_path / "out")
 
 

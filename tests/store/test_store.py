@@ -81,14 +81,44 @@ def test_moving_never_takes_a_file_that_somebody_else_has_a_name_for(
     os.link(mine, tmp_path / "out" / "weights")
     tree = store.put_tree(tmp_path / "out")
     assert stat.S_IMODE(mine.stat().st_mode) != 0o444
-    overwrite(mine, b"PRECIOUS")
+    mine.write_bytes(b"PRECIOUS")
     assert store.has_tree(tree.digest)
 
 
-def test_links_are_refused(store: Store, fill: Filler) -> None:
+def test_a_link_stands_for_the_content_of_a_file_that_stays_as_it_is(
+    store: Store, fill: Filler, tmp_path: Path
+) -> None:
+    mine = tmp_path / "weights"
+    mine.write_bytes(b"precious")
+    before = mine.stat()
     directory = fill("in", FILES)
-    (directory / "link").symlink_to("modules.json")
-    with pytest.raises(StoreError, match="regular files only"):
+    (directory / "link").symlink_to(mine)
+    tree = store.put_tree(directory)
+    after = mine.stat()
+    assert (after.st_ctime_ns, after.st_nlink, after.st_mode) == (before.st_ctime_ns, 1, before.st_mode)
+    mine.write_bytes(b"PRECIOUS")
+    assert store.has_tree(tree.digest)
+
+
+def test_a_link_to_a_blob_costs_no_copy(store: Store, fill: Filler, reads: list[Path]) -> None:
+    tree = store.put_tree(fill("in", FILES))
+    places = store.locate(tree.digest)
+    assert places is not None
+    directory = fill("again", {})
+    directory.mkdir(exist_ok=True)
+    for path, blob in places.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).symlink_to(blob)
+    reads.clear()
+    assert store.put_tree(directory).digest == tree.digest
+    assert reads == []
+
+
+@pytest.mark.parametrize("target", [".", "nowhere"])
+def test_a_link_to_anything_but_a_file_is_refused(store: Store, fill: Filler, target: str) -> None:
+    directory = fill("in", FILES)
+    (directory / "link").symlink_to(target)
+    with pytest.raises(StoreError, match=r"not a regular file|cannot be read"):
         store.put_tree(directory)
 
 
