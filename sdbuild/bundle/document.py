@@ -13,11 +13,12 @@ from typing import Any
 
 from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.interface import Feature, read_interface
-from sdbuild.bundle.layout import DOCUMENT, MERGES, RESOURCES, T5_TOKENIZER, VOCABULARY
+from sdbuild.bundle.features import Feature, read_interface
+from sdbuild.bundle.layout import DOCUMENT, RESOURCES
 from sdbuild.bundle.new_tokens import names_of
 from sdbuild.bundle.tokenizer import INVERSIONS
 from sdbuild.checkpoints.card import read_card
+from sdbuild.interface.swift.files import MERGES, T5_TOKENIZER, VOCABULARY
 
 FORMAT = 1
 NOT_VERIFIED = "not verified"

@@ -1,60 +1,18 @@
-"""Where things lie in a bundle: the names that the Swift package asks for.
+"""Where things lie in a bundle.
 
-A bundle is a directory with `Resources` (all that the Swift package loads) and `bundle.json` beside it. A *part* is
-what one action makes: a component, `controlled_unet`, `adapted_unet`, `controlnet-NAME` or `t2i_adapter-NAME`. A part
-is one model, or two when it is a chunked UNet.
+A bundle is a directory with `Resources` (all that the client loads, under the names of `sdbuild.interface.swift.files`)
+and `bundle.json` beside it.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+
+from sdbuild.interface.swift.files import COMPILED, PACKAGE
 
 RESOURCES = "Resources"
 DOCUMENT = "bundle.json"
 BUILD_HOST = "build-host.json"
-VOCABULARY = "vocab.json"
-MERGES = "merges.txt"
-T5_TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
-PACKAGE, COMPILED = ".mlpackage", ".mlmodelc"
-
-_BASE_NAMES = {
-    "text_encoder": "TextEncoder",
-    "text_encoder_2": "TextEncoder2",
-    "text_encoder_3": "TextEncoderT5",
-    "unet": "Unet",
-    "transformer": "MultiModalDiffusionTransformer",
-    "controlled_unet": "ControlledUnet",
-    "adapted_unet": "AdaptedUnet",
-    "unet_refiner": "UnetRefiner",
-    "multilingual_projection": "MultilingualTextEncoderProjection",
-    "vae_decoder": "VAEDecoder",
-    "vae_encoder": "VAEEncoder",
-    "safety_checker": "SafetyChecker",
-}
-CONDITIONERS = {"controlnet": "controlled_unet", "t2i_adapter": "adapted_unet"}
-"""Models of which a bundle has any number in a folder → the UNet that takes what they give."""
-
-
-def conditioner_name(version: str) -> str:
-    """A ControlNet's file name, by the Swift package's rule; a T2I-Adapter's by the same.
-
-    `lllyasviel/control_v11p_sd15_canny` becomes `LllyasvielControlV11PSd15Canny`; `builtin:` is no part of a name.
-    """
-    path = version.removeprefix("builtin:").replace("/", "_")
-    return "".join(word.title() for word in re.split("[_-]", path))
-
-
-def base_name(part: str) -> str:
-    """The path of a part's model in `Resources`, without suffix: `Unet`, `controlnet/LllyasvielSdControlnetCanny`.
-
-    Raises:
-        KeyError: there is no such part.
-    """
-    folder, _, name = part.partition("-")
-    if folder in CONDITIONERS:
-        return f"{folder}/{name}"
-    return _BASE_NAMES[part]
 
 
 def is_model(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.layout import MERGES, VOCABULARY
+from sdbuild.interface.swift.files import MERGES, VOCABULARY
 
 START, END, PADDING = "<|startoftext|>", "<|endoftext|>", "!"
 """The tokens that the Swift package looks up by name."""

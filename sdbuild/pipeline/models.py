@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from sdbuild.bundle.layout import COMPILED, PACKAGE
+from sdbuild.interface.swift.files import COMPILED, PACKAGE
 from sdbuild.pipeline.errors import PipelineError
 from sdbuild.tensors import TensorSpec
 

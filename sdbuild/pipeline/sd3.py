@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.bundle.layout import T5_TOKENIZER
+from sdbuild.interface.swift.files import T5_TOKENIZER
 from sdbuild.pipeline.errors import PipelineError
 from sdbuild.pipeline.models import FeatureLike, RunnableModel
 from sdbuild.tensors import TensorSpec

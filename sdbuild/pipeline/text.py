@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbuild.bundle.byte_pairs import WORD_END
-from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.tokenizer import END, START
+from sdbuild.interface.swift.files import MERGES, VOCABULARY
 from sdbuild.pipeline.errors import PipelineError
 from sdbuild.pipeline.prompts import Inversions, expand, split
 from sdbuild.pipeline.sd3 import T5, TRANSFORMER, t5_states, whole_text

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.layout import CONDITIONERS, conditioner_name
 from sdbuild.checkpoints.files import SINGLE_FILE
 from sdbuild.estimate.bundle_memory import app_memory
+from sdbuild.interface.swift.files import CONDITIONERS, conditioner_name
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.sources import Source

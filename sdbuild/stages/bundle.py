@@ -15,9 +15,10 @@ from typing import Any
 
 from sdbuild.bundle import document
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.layout import DOCUMENT, RESOURCES, T5_TOKENIZER, base_name, find_models
+from sdbuild.bundle.layout import DOCUMENT, RESOURCES, find_models
 from sdbuild.bundle.settings import swift_package
 from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
+from sdbuild.interface.swift.files import T5_TOKENIZER, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
@@ -26,7 +27,8 @@ STAGE = Stage(
     name="bundle",
     version=3,
     modules=(
-        *("sdbuild.bundle", "sdbuild.checkpoints.facts", "sdbuild.estimate.bundle_memory", "sdbuild.stages.files"),
+        *("sdbuild.bundle", "sdbuild.checkpoints.facts", "sdbuild.estimate.bundle_memory", "sdbuild.interface"),
+        "sdbuild.stages.files",
         *("sdbuild.stages.footprints", "sdbuild.coreml.footprint", "sdbuild.coreml.order", "sdbuild.coreml.program"),
     ),
 )

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.layout import COMPILED, PACKAGE
 from sdbuild.errors import SdbuildError
+from sdbuild.interface.swift.files import COMPILED, PACKAGE
 from sdbuild.stages import Stage
 
-STAGE = Stage(name="compile", version=2, modules=("sdbuild.bundle.layout", "sdbuild.stages.footprints"))
+STAGE = Stage(name="compile", version=2, modules=("sdbuild.interface.swift.files", "sdbuild.stages.footprints"))
 
 _TOOL = ("xcrun", "coremlcompiler")
 _LONGEST_OUTPUT = 4000

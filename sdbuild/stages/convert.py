@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.layout import PACKAGE, base_name
+from sdbuild.interface.swift.files import PACKAGE, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.imports import hide
 
@@ -22,7 +22,7 @@ STAGE = Stage(
     version=3,
     tools=("coremltools", "diffusers", "numpy", "torch"),
     modules=(
-        "sdbuild.bundle.layout",
+        "sdbuild.interface",
         "sdbuild.checkpoints.card",
         "sdbuild.coreml.convert",
         "sdbuild.coreml.lowering",

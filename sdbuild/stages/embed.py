@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.new_tokens import NewTokens, Vector
 from sdbuild.bundle.tokenizer import END, INVERSIONS, read_tokenizer
 from sdbuild.checkpoints.files import is_card, only_file
 from sdbuild.errors import SdbuildError
+from sdbuild.interface.swift.files import MERGES, VOCABULARY
 from sdbuild.recipe.tokens import TokenError, check_token
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
@@ -30,7 +30,7 @@ STAGE = Stage(
     modules=(
         "sdbuild.bundle.byte_pairs",
         "sdbuild.bundle.errors",
-        "sdbuild.bundle.layout",
+        "sdbuild.interface",
         "sdbuild.bundle.new_tokens",
         "sdbuild.bundle.tokenizer",
         "sdbuild.checkpoints.checkpoint",

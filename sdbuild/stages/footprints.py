@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.layout import PACKAGE, find_models
+from sdbuild.bundle.layout import find_models
+from sdbuild.interface.swift.files import PACKAGE
 
 FILE = "footprints.json"
 

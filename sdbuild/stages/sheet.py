@@ -20,7 +20,7 @@ STAGE = Stage(
     name="sheet",
     version=1,
     tools=("Pillow", "diffusers", "numpy", "torch", "transformers"),
-    modules=("sdbuild.bundle", "sdbuild.coreml.runtime", "sdbuild.pipeline"),
+    modules=("sdbuild.bundle", "sdbuild.coreml.runtime", "sdbuild.interface", "sdbuild.pipeline"),
 )
 
 PICTURE = "contact-sheet.png"

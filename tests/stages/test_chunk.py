@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sdbuild.builtin import tiny
-from sdbuild.bundle.interface import read_interface
+from sdbuild.bundle.features import read_interface
 from sdbuild.stages import chunk, quantize
 from sdbuild.stages.verify import execute
 from tests.stages.models import UNET_CONVERSION, Recorder, converted, top_level

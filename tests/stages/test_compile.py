@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbuild.bundle.interface import read_interface
+from sdbuild.bundle.features import read_interface
 from sdbuild.stages import compile as stage
 from tests.bundle.bundles import SD, write_package
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sdbuild.builtin import tiny
-from sdbuild.bundle.interface import read_interface
+from sdbuild.bundle.features import read_interface
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import convert
 from tests.stages.faults import copy_artifact

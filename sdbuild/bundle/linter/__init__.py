@@ -17,11 +17,11 @@ from sdbuild.bundle.layout import DOCUMENT, RESOURCES
 from sdbuild.bundle.linter.agreement import lint_conditioners, lint_presence, lint_sizes
 from sdbuild.bundle.linter.chunks import joined, lint_feed
 from sdbuild.bundle.linter.contents import Contents, scan
-from sdbuild.bundle.linter.contract import CHUNKED, ROWS
 from sdbuild.bundle.linter.document import lint_document
 from sdbuild.bundle.linter.models import Sizes, lint_model
 from sdbuild.bundle.linter.tokenizer import lint_tokenizer
 from sdbuild.bundle.linter.violation import RULES, Violation
+from sdbuild.interface.swift.rows import CHUNKED, ROWS
 
 # The preflight rule about models that the family's pipeline cannot do without; a recipe that overrules it means to add
 # them by other means, and its bundle says so.

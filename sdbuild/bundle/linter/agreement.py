@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.bundle.interface import Interface
+from sdbuild.bundle.features import Interface
 from sdbuild.bundle.linter.chunks import joined
 from sdbuild.bundle.linter.contents import Contents
-from sdbuild.bundle.linter.contract import CONDITIONERS, REQUIRED, Conditioners, Numbered
 from sdbuild.bundle.linter.models import Sizes, lint_numbers, numbered
 from sdbuild.bundle.linter.violation import Violation
+from sdbuild.interface.contract import Conditioners, Numbered
+from sdbuild.interface.swift.rows import CONDITIONERS, REQUIRED
 
 _REFINER_IDS, _BASE_IDS = 5, 6
 _SD3_POOLED, _SD3_TOKENS = 4096, 77

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.bundle.interface import Feature, Interface
-from sdbuild.bundle.linter.contract import Row
+from sdbuild.bundle.features import Feature, Interface
 from sdbuild.bundle.linter.violation import Violation
+from sdbuild.interface.contract import Row
 
 
 def lint_feed(name: str, first: Interface, second: Interface, row: Row) -> Iterator[Violation]:

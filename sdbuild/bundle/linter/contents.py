@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.interface import Interface, read_interface
-from sdbuild.bundle.layout import COMPILED, MERGES, PACKAGE, T5_TOKENIZER, VOCABULARY, find_models
-from sdbuild.bundle.linter.contract import CHUNKED, CONDITIONERS, PipelineKind, Row, kind_of, row_of
+from sdbuild.bundle.features import Interface, read_interface
+from sdbuild.bundle.layout import find_models
 from sdbuild.bundle.linter.violation import Violation
+from sdbuild.interface.contract import Row
+from sdbuild.interface.swift.files import COMPILED, MERGES, PACKAGE, T5_TOKENIZER, VOCABULARY
+from sdbuild.interface.swift.rows import CHUNKED, CONDITIONERS, PipelineKind, kind_of, row_of
 
 T5 = "TextEncoderT5"
 _CHUNKS = ("Chunk1", "Chunk2")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
-from sdbuild.bundle.interface import Feature, Interface
-from sdbuild.bundle.layout import COMPILED
+from sdbuild.bundle.features import Feature, Interface
 from sdbuild.bundle.linter.contents import Contents
-from sdbuild.bundle.linter.contract import CHUNKED, CONDITIONERS
 from sdbuild.bundle.linter.models import Sizes
 from sdbuild.bundle.linter.tokenizer import lint_new_tokens
 from sdbuild.bundle.linter.violation import Violation
+from sdbuild.interface.swift.files import COMPILED
+from sdbuild.interface.swift.rows import CHUNKED, CONDITIONERS
 
 _WHERE = "bundle.json"
 _KINDS = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl", "sd3": "sd3"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sdbuild.bundle.interface import Feature, Interface
-from sdbuild.bundle.linter.contract import MEANINGS, Numbered, Port, Row, Size
+from sdbuild.bundle.features import Feature, Interface
 from sdbuild.bundle.linter.violation import Violation
+from sdbuild.interface.contract import MEANINGS, Numbered, Port, Row, Size
 
 _NUMBERS = ("float16", "float32", "float64", "int32")
 

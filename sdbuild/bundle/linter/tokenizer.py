@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.byte_pairs import WORD_END, BytePairs
-from sdbuild.bundle.layout import MERGES, VOCABULARY
 from sdbuild.bundle.linter.violation import Violation
 from sdbuild.bundle.tokenizer import END, PADDING, START
+from sdbuild.interface.swift.files import MERGES, VOCABULARY
 
 _MOST_SHOWN = 5
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.layout import COMPILED
 from sdbuild.bundle.wire import WireError, fields, integers, message, text
+from sdbuild.interface.swift.files import COMPILED
 
 # ArrayFeatureType.ArrayDataType
 _ARRAY_TYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32", 131080: "int8"}

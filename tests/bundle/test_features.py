@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdbuild.bundle.errors import BundleError
-from sdbuild.bundle.interface import Feature, read_interface
+from sdbuild.bundle.features import Feature, read_interface
 from sdbuild.bundle.wire import WireError, fields, integers
 from tests.bundle.bundles import SD, Model, gives, takes, write_compiled, write_package
 
