@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from sdbuild.recipe.checks import NOT_OVERRIDABLE
 from sdbuild.recipe.recipe import Recipe
-from sdbuild.recipe.registry import RULES
+from sdbuild.recipe.rules.registry import RULES
 from sdbuild.recipe.target import Target
 
 Schema = dict[str, Any]

@@ -14,7 +14,7 @@ from sdbuild.recipe.inheritance import merge, read_with_bases
 from sdbuild.recipe.lock import Lock, read_lock
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.references import Reference
-from sdbuild.recipe.registry import RULES
+from sdbuild.recipe.rules.registry import RULES
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping, Node, Scalar
 from sdbuild.recipe.tree import Sequence as SequenceNode

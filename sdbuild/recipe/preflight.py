@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from sdbuild.checkpoints.facts import CheckpointFacts, known_facts
 from sdbuild.recipe.diagnostics import Diagnostic, Severity, in_order
 from sdbuild.recipe.load import LoadedRecipe, resolve_for_target, tree_for
-from sdbuild.recipe.registry import RULES
-from sdbuild.recipe.rule import Context
+from sdbuild.recipe.rules.registry import RULES
+from sdbuild.recipe.rules.rule import Context
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.validation import find
 

@@ -12,7 +12,7 @@ from sdbuild.recipe.catalogue import catalogue_directories
 from sdbuild.recipe.diagnostics import Severity
 from sdbuild.recipe.load import load_recipe, load_target
 from sdbuild.recipe.preflight import overruled, preflight
-from sdbuild.recipe.registry import RULES
+from sdbuild.recipe.rules.registry import RULES
 from sdbuild.recipe.target import Target
 
 TARGETS = catalogue_directories("targets", Path(__file__).parent)

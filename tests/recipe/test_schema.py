@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdbuild.recipe.registry import RULES
+from sdbuild.recipe.rules.registry import RULES
 from sdbuild.recipe.schema import generated_files, recipe_schema, target_schema
 
 ROOT = Path(__file__).parents[2]

@@ -1,23 +1,21 @@
-"""Preflight rules on memory, and what they say would fit."""
+"""The rule on a device's memory, and what it says would fit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
 
-from sdbuild.checkpoints.architecture import score_bytes, told
 from sdbuild.checkpoints.facts import CheckpointFacts
-from sdbuild.estimate.bundle_memory import MemoryEstimate, estimate, shape_of
+from sdbuild.estimate.bundle_memory import MemoryEstimate, estimate
 from sdbuild.recipe.recipe import Recipe
-from sdbuild.recipe.rule import BITS, Context, Finding, Rule, rule
+from sdbuild.recipe.rules.rule import BITS, Context, Finding, rule
 from sdbuild.recipe.settings import Latent, Quantization
 from sdbuild.recipe.target import Target
-from sdbuild.recipe.vocabulary import UNET_REFINER, AttentionImplementation, Component, ComputeUnit
+from sdbuild.recipe.vocabulary import UNET_REFINER, Component
 
 _GIGABYTE = 10**9
 _SMALLEST_LATENT = 32
 _PARTS_SHOWN = 3
-
 Change = tuple[str, Recipe]
 """What to write, and the recipe with it."""
 
@@ -103,27 +101,3 @@ def _smaller(recipe: Recipe) -> list[Change]:
             text = f"`latent: {{height: {height}, width: {width}}}`"
             changes.append((text, recipe.model_copy(update={"latent": latent})))
     return changes
-
-
-_LARGEST_TENSOR = 2**32
-
-
-@rule(
-    "attention-too-large-for-gpu",
-    reason="Metal Performance Shaders end the app on a tensor of more than 2^32 bytes.",
-    source="AUTOMATIC1111/stable-diffusion-webui#1342, #5796; invoke-ai/InvokeAI#2624",
-)
-def _attention_too_large(context: Context) -> Iterator[Finding]:
-    """ORIGINAL attention's scores, of all heads together, are a tensor that the GPU can hold."""
-    recipe = context.recipe
-    original = recipe.attention_implementation is AttentionImplementation.ORIGINAL
-    if context.facts is None or not original or context.target.compute_unit is ComputeUnit.CPU_ONLY:
-        return
-    size = told(score_bytes, context.facts.unet_config, shape_of(recipe, Component.UNET, context.facts))
-    if size is not None and size > _LARGEST_TENSOR:
-        latent = f"{recipe.latent.height}x{recipe.latent.width}"
-        message = f"attention scores of {size / 2**30:.1f} GiB with latents of {latent} for `{context.target.name}`"
-        yield Finding(("latent",), message, "write a smaller latent, or `attention_implementation: SPLIT_EINSUM`")
-
-
-MEMORY_RULES: tuple[Rule, ...] = (_exceeds_app_memory, _attention_too_large)
