@@ -1,4 +1,4 @@
-"""How the suite is spread over processes: what shares built artifacts stays together."""
+"""What the environment may tell a test, and how the suite is spread over processes: shared artifacts stay together."""
 
 import os
 from typing import Any
@@ -8,6 +8,12 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side already; threads on top of that would only get in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A developer's own Hub settings are not what a test is about, and the client reads them once, when it is imported.
+# Where no test has put a Hub of its own, there is none, so that a request by mistake fails at once.
+for _name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))]:
+    del os.environ[_name]
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 TOGETHER = ("e2e", "pipeline")
 """Folders whose tests share bundles that take long to build."""

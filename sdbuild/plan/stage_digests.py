@@ -7,7 +7,8 @@ A stage's version stands in every action key, and only a person knows whether a 
     python -m sdbuild.plan.stage_digests --raise convert    # the result is another: raise the version
     python -m sdbuild.plan.stage_digests --accept           # the results of all others are the same
 
-Comments, layout and docstrings are no part of a digest.
+A stage's source is its own module's and that of every module of ours that it leads to, however many imports away
+(`sdbuild.plan.import_closure`). Comments, layout and docstrings are no part of a digest.
 """
 
 import argparse
@@ -24,13 +25,14 @@ from typing import Any
 import sdbuild
 from sdbuild import stages
 from sdbuild.plan.errors import PlanError
+from sdbuild.plan.import_closure import ImportClosure
 
 _PACKAGE = Path(sdbuild.__file__).parent
 RECORD = _PACKAGE.parent / "tests" / "plan" / "stage_digests.json"
 _VERSION = re.compile(r"(?<=version=)\d+")
 
-# What every stage is written in, and what cannot change a result.
-_COMMON = ("sdbuild.errors", "sdbuild.stages", "sdbuild.tensors")
+_CANNOT_CHANGE_A_RESULT = ("sdbuild", "sdbuild.errors", "sdbuild.stages")
+"""The version of the whole, what errors are called, and what a declaration looks like."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,24 @@ class StageSource:
     digest: str
 
 
-def stage_source(name: str) -> StageSource:
-    """Look at a stage as it is now."""
-    stage = stages.load_stage(name)
-    digest = hashlib.sha256()
-    for path in sorted({path for module in (f"sdbuild.stages.{name}", *stage.modules) for path in _files(module)}):
-        digest.update(f"{path.relative_to(_PACKAGE).as_posix()}\n{normalised(path.read_text())}\n".encode())
-    return StageSource(stage.version, digest.hexdigest())
+def stage_sources() -> dict[str, StageSource]:
+    """Look at every stage as it is now."""
+    closure = ImportClosure(_PACKAGE, passed_over=_CANNOT_CHANGE_A_RESULT)
+    digests: dict[Path, str] = {}
+    found = {}
+    for name in stages.STAGE_NAMES:
+        files = closure.files(f"sdbuild.stages.{name}")
+        digests |= {path: _file_digest(path) for path in files if path not in digests}
+        lines = "".join(f"{path.relative_to(_PACKAGE).as_posix()} {digests[path]}\n" for path in files)
+        found[name] = StageSource(stages.load_stage(name).version, hashlib.sha256(lines.encode()).hexdigest())
+    return found
+
+
+def _file_digest(path: Path) -> str:
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        content = normalised(content.decode("utf-8")).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def normalised(source: str) -> str:
@@ -61,24 +74,10 @@ def normalised(source: str) -> str:
     return json.dumps(_plain(tree), ensure_ascii=True)
 
 
-def undeclared(name: str) -> list[str]:
-    """Modules of ours that a stage's own module imports and its declaration does not name."""
-    declared = (*_COMMON, *stages.load_stage(name).modules)
-    (path,) = _files(f"sdbuild.stages.{name}")
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-    ours = sorted(module for module in imported if module.startswith("sdbuild."))
-    return [m for m in ours if m != f"sdbuild.stages.{name}" and not any(f"{m}.".startswith(f"{d}.") for d in declared)]
-
-
 def changed(record: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """For each stage whose source or version differs from the record, what to decide."""
-    for name in stages.STAGE_NAMES:
-        now, before = stage_source(name), record.get(name)
+    for name, now in stage_sources().items():
+        before = record.get(name)
         if before is None:
             yield f"{name}: new"
         elif now.digest != before["digest"] and now.version == before["version"]:
@@ -102,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.accept or options.raised:
         kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         names = stages.STAGE_NAMES if options.accept else options.raised
-        record = kept | {name: vars(stage_source(name)) for name in names}
+        now = stage_sources()
+        record = kept | {name: vars(now[name]) for name in names}
         RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         return 0
     return 1 if found else 0
@@ -111,20 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _raise_version(name: str) -> None:
     if name not in stages.STAGE_NAMES:
         raise PlanError(f"--raise {name}: no such stage; there are {', '.join(stages.STAGE_NAMES)}")
-    (path,) = _files(f"sdbuild.stages.{name}")
+    path = _PACKAGE / "stages" / f"{name}.py"
     version = stages.load_stage(name).version + 1
     path.write_text(_VERSION.sub(str(version), path.read_text(), count=1))
     sys.modules.pop(f"sdbuild.stages.{name}")
-
-
-def _files(module: str) -> list[Path]:
-    """The source files of a module, or of a package with all that is in it."""
-    path = _PACKAGE.joinpath(*module.split(".")[1:])
-    if path.is_dir():
-        return sorted(path.rglob("*.py"))
-    if path.with_suffix(".py").is_file():
-        return [path.with_suffix(".py")]
-    raise PlanError(f"{module} is declared by a stage and does not exist")
 
 
 def _plain(node: Any) -> Any:

@@ -32,14 +32,12 @@ class Stage:
         name: the stage's name, which is also the first half of its tasks' names.
         version: raised by hand when the stage's result changes; part of every action key.
         tools: distributions whose versions shape the output, by the names that package indexes use.
-        modules: modules or packages of ours, besides the stage's own, whose source shapes the output.
         entry: `module:function` that the worker process calls; by default `run` of the stage's own module.
     """
 
     name: str
     version: int
     tools: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
     entry: str = ""
 
     def __post_init__(self) -> None:

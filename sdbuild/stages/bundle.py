@@ -23,15 +23,7 @@ from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
 
-STAGE = Stage(
-    name="bundle",
-    version=3,
-    modules=(
-        *("sdbuild.bundle", "sdbuild.checkpoints.facts", "sdbuild.estimate.bundle_memory", "sdbuild.interface"),
-        "sdbuild.stages.files",
-        *("sdbuild.stages.footprints", "sdbuild.coreml.footprint", "sdbuild.coreml.order", "sdbuild.coreml.program"),
-    ),
-)
+STAGE = Stage(name="bundle", version=3)
 
 _VERIFICATION = "verify-"
 _FILES = ("index", "tokenizer", "tokenizer_3", "vae")

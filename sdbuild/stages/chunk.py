@@ -13,18 +13,7 @@ from typing import Any
 
 from sdbuild.stages import Stage
 
-STAGE = Stage(
-    name="chunk",
-    version=1,
-    tools=("coremltools",),
-    modules=(
-        "sdbuild.coreml.chunk",
-        "sdbuild.coreml.cut",
-        "sdbuild.coreml.package",
-        "sdbuild.coreml.program",
-        "sdbuild.coreml.proto",
-    ),
-)
+STAGE = Stage(name="chunk", version=1, tools=("coremltools",))
 
 
 def run(

@@ -15,7 +15,7 @@ from sdbuild.errors import SdbuildError
 from sdbuild.interface.swift.files import COMPILED, PACKAGE
 from sdbuild.stages import Stage
 
-STAGE = Stage(name="compile", version=2, modules=("sdbuild.interface.swift.files", "sdbuild.stages.footprints"))
+STAGE = Stage(name="compile", version=2)
 
 _TOOL = ("xcrun", "coremlcompiler")
 _LONGEST_OUTPUT = 4000

@@ -21,17 +21,6 @@ STAGE = Stage(
     name="convert",
     version=3,
     tools=("coremltools", "diffusers", "numpy", "torch"),
-    modules=(
-        "sdbuild.interface",
-        "sdbuild.checkpoints.card",
-        "sdbuild.coreml.convert",
-        "sdbuild.coreml.lowering",
-        "sdbuild.coreml.metadata",
-        "sdbuild.coreml.package",
-        "sdbuild.coreml.write_behind",
-        "sdbuild.models",
-        "sdbuild.stages.imports",
-    ),
     entry="sdbuild.stages.convert:run_alone",
 )
 

@@ -24,24 +24,7 @@ from sdbuild.recipe.tokens import TokenError, check_token
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
 
-STAGE = Stage(
-    name="embed",
-    version=1,
-    modules=(
-        "sdbuild.bundle.byte_pairs",
-        "sdbuild.bundle.errors",
-        "sdbuild.interface",
-        "sdbuild.bundle.new_tokens",
-        "sdbuild.bundle.tokenizer",
-        "sdbuild.checkpoints.checkpoint",
-        "sdbuild.models.errors",
-        "sdbuild.checkpoints.textual_inversion",
-        "sdbuild.checkpoints.write",
-        "sdbuild.recipe.tokens",
-        "sdbuild.checkpoints.files",
-        "sdbuild.stages.files",
-    ),
-)
+STAGE = Stage(name="embed", version=1)
 
 _EMBEDDING = "embedding-"
 _WEIGHTS = "model.safetensors"

@@ -15,20 +15,7 @@ from sdbuild.checkpoints.files import is_card, only_file
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 
-STAGE = Stage(
-    name="fuse",
-    version=1,
-    modules=(
-        "sdbuild.checkpoints.checkpoint",
-        "sdbuild.models.errors",
-        "sdbuild.checkpoints.lora",
-        "sdbuild.checkpoints.single_file_tensors",
-        "sdbuild.checkpoints.write",
-        "sdbuild.checkpoints.single_file",
-        "sdbuild.checkpoints.files",
-        "sdbuild.stages.files",
-    ),
-)
+STAGE = Stage(name="fuse", version=1)
 
 _WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors"}
 _OTHER_WEIGHTS = "model.safetensors"

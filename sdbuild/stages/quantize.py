@@ -17,23 +17,7 @@ from typing import Any
 
 from sdbuild.stages import Stage
 
-STAGE = Stage(
-    name="quantize",
-    version=1,
-    tools=("coremltools", "numpy"),
-    modules=(
-        "sdbuild.coreml.candidates",
-        "sdbuild.coreml.compression",
-        "sdbuild.coreml.kmeans",
-        "sdbuild.coreml.linear",
-        "sdbuild.coreml.package",
-        "sdbuild.coreml.packing",
-        "sdbuild.coreml.palette",
-        "sdbuild.coreml.palettize",
-        "sdbuild.coreml.program",
-        "sdbuild.coreml.proto",
-    ),
-)
+STAGE = Stage(name="quantize", version=1, tools=("coremltools", "numpy"))
 
 
 def run(

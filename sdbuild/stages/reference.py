@@ -22,7 +22,6 @@ STAGE = Stage(
     name="reference",
     version=4,
     tools=("diffusers", "numpy", "torch", "transformers"),
-    modules=("sdbuild.models", "sdbuild.stages.imports"),
     entry="sdbuild.stages.reference:run_alone",
 )
 

@@ -16,12 +16,7 @@ from typing import Any
 
 from sdbuild.stages import Stage
 
-STAGE = Stage(
-    name="sheet",
-    version=1,
-    tools=("Pillow", "diffusers", "numpy", "torch", "transformers"),
-    modules=("sdbuild.bundle", "sdbuild.coreml.runtime", "sdbuild.interface", "sdbuild.pipeline"),
-)
+STAGE = Stage(name="sheet", version=1, tools=("Pillow", "diffusers", "numpy", "torch", "transformers"))
 
 PICTURE = "contact-sheet.png"
 FIGURES = "figures.json"

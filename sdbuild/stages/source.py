@@ -25,23 +25,7 @@ from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
 
-STAGE = Stage(
-    name="source",
-    version=1,
-    modules=(
-        "sdbuild.checkpoints.hub",
-        "sdbuild.checkpoints.hub_errors",
-        "sdbuild.checkpoints.checkpoint",
-        "sdbuild.models.errors",
-        "sdbuild.checkpoints.single_file_tensors",
-        "sdbuild.builtin.tiny",
-        "sdbuild.checkpoints.write",
-        "sdbuild.checkpoints.single_file",
-        "sdbuild.checkpoints.files",
-        "sdbuild.stages.files",
-        "sdbuild.checkpoints.extraction",
-    ),
-)
+STAGE = Stage(name="source", version=1)
 
 Progress = Callable[[float, str], None]
 

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-STAGE = Stage(
-    name="verify",
-    version=1,
-    tools=("coremltools", "numpy", "torch"),
-    modules=("sdbuild.coreml.diagnose", "sdbuild.coreml.package", "sdbuild.coreml.runtime", "sdbuild.models.parity"),
-)
+STAGE = Stage(name="verify", version=1, tools=("coremltools", "numpy", "torch"))
 
 DOCUMENT = "verification.json"
 DEFAULT_STRUCTURE_DB = 100.0
