@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sdbuild.builtin.tiny import topology
+from sdbuild.checkpoints import topology
 from sdbuild.coreml.convert import convert
 from sdbuild.coreml.footprint import footprint
 from sdbuild.coreml.package import Package

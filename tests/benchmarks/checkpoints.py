@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sdbuild.builtin import tiny
-from sdbuild.builtin.tiny import sd3_topology, topology
+from sdbuild.checkpoints import sd3_topology, topology
 
 Config = dict[str, Any]
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sdbuild.builtin import tiny
-from sdbuild.builtin.tiny import PIPELINES, tokenizer, topology, unigram, variants, weights
+from sdbuild.builtin.tiny import PIPELINES, tokenizer, unigram, variants, weights
+from sdbuild.checkpoints import topology
 
 
 @pytest.fixture(scope="module")

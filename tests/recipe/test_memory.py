@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from sdbuild.builtin.tiny import topology
-from sdbuild.checkpoints import adapter_kinds
+from sdbuild.checkpoints import adapter_kinds, topology
 from sdbuild.checkpoints.architecture import (
     Needs,
     Shape,

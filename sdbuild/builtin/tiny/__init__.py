@@ -13,7 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sdbuild.builtin.tiny import configs, sd3_topology, tokenizer, topology, unigram, variants, weights
+from sdbuild.builtin.tiny import configs, tokenizer, unigram, variants, weights
+from sdbuild.checkpoints import sd3_topology, topology
 from sdbuild.errors import SdbuildError
 
 PIPELINES = configs.PIPELINES | variants.PIPELINES

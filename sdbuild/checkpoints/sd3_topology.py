@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdbuild.builtin.tiny.topology import Config, Shapes, dense, join
+from sdbuild.checkpoints.topology import Config, Shapes, dense, join
 
 _TIME_CHANNELS = 256
 
@@ -46,7 +46,7 @@ def transformer(config: Config) -> Shapes:
 
 
 def t5(config: Config) -> Shapes:
-    """T5EncoderModel of version 1.1, which has gated feed-forward networks."""
+    """T5EncoderModel; version 1.1 has gated feed-forward networks, version 1 plain ones."""
     width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
     parts: dict[str, Shapes] = {
         "shared": {"weight": (config["vocab_size"], width)},
@@ -60,7 +60,8 @@ def t5(config: Config) -> Shapes:
         parts |= {f"{layers}0.SelfAttention.{name}": dense(width, inner, bias=False) for name in "qkv"}
         parts[f"{layers}0.SelfAttention.o"] = dense(inner, width, bias=False)
         parts |= {f"{layers}{number}.layer_norm": {"weight": (width,)} for number in (0, 1)}
-        for name in ("wi_0", "wi_1"):
+        gated = str(config.get("feed_forward_proj", "gated-")).startswith("gated-")
+        for name in ("wi_0", "wi_1") if gated else ("wi",):
             parts[f"{layers}1.DenseReluDense.{name}"] = dense(width, config["d_ff"], bias=False)
         parts[f"{layers}1.DenseReluDense.wo"] = dense(config["d_ff"], width, bias=False)
     return join("", parts)

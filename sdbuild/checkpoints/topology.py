@@ -1,7 +1,7 @@
 """Names and shapes of every tensor of a diffusers or transformers model, derived from its configuration alone.
 
-The tiny checkpoints are made without torch, so that making one is quick and its bytes do not depend on the installed
-versions; tests load them with the real classes and demand that not a single name or shape differs.
+Without torch: planning tells by it which tensors of a file are wanted, before anything is converted, and the tiny
+checkpoints are made by it. Tests build the real classes and demand that not a single name or shape differs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from sdbuild.builtin.tiny.weights import Shape
-
+Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 Config = Mapping[str, Any]
 
@@ -50,7 +49,7 @@ def _depth(value: Any, layer: int) -> int:
 # Blocks
 
 
-def _resnet(inputs: int, outputs: int, time: int | None = None) -> Shapes:
+def _resnet(inputs: int, outputs: int, time: int | None = None, *, scales: bool = False) -> Shapes:
     parts = {
         "norm1": _norm(inputs),
         "conv1": _conv(inputs, outputs),
@@ -58,7 +57,7 @@ def _resnet(inputs: int, outputs: int, time: int | None = None) -> Shapes:
         "conv2": _conv(outputs, outputs),
     }
     if time is not None:
-        parts["time_emb_proj"] = dense(time, outputs)
+        parts["time_emb_proj"] = dense(time, 2 * outputs if scales else outputs)
     if inputs != outputs:
         parts["conv_shortcut"] = _conv(inputs, outputs, 1)
     return join("", parts)
@@ -76,12 +75,12 @@ def _attention(channels: int, context: int) -> Shapes:
     )
 
 
-def _transformer(channels: int, context: int, depth: int, *, linear: bool) -> Shapes:
+def _transformer(channels: int, context: int, depth: int, *, linear: bool, crosses: bool = False) -> Shapes:
     block = join(
         "",
         {
             "norm1": _norm(channels),
-            "attn1": _attention(channels, channels),
+            "attn1": _attention(channels, context if crosses else channels),
             "norm2": _norm(channels),
             "attn2": _attention(channels, context),
             "norm3": _norm(channels),
@@ -97,10 +96,17 @@ def _transformer(channels: int, context: int, depth: int, *, linear: bool) -> Sh
 # UNet and ControlNet
 
 
+def _scales(config: Config) -> bool:
+    """Whether residual blocks take a factor and a summand from the time, and not the summand alone."""
+    return bool(config.get("resnet_time_scale_shift") == "scale_shift")
+
+
 def _unet_down(config: Config) -> Shapes:
     """conv_in, the embeddings, down_blocks and mid_block: what a UNet and its ControlNet have in common."""
     channels: list[int] = config["block_out_channels"]
-    context, linear = config["cross_attention_dim"], bool(config.get("use_linear_projection", False))
+    linear, scales = bool(config.get("use_linear_projection", False)), _scales(config)
+    contexts = _per_block(config["cross_attention_dim"], len(channels))
+    crosses = _per_block(config.get("only_cross_attention", False), len(channels))
     depths = _per_block(config.get("transformer_layers_per_block", 1), len(channels))
     counts = _per_block(config["layers_per_block"], len(channels))
     time = 4 * channels[0]
@@ -111,6 +117,8 @@ def _unet_down(config: Config) -> Shapes:
     }
     if config.get("time_cond_proj_dim"):
         parts["time_embedding.cond_proj"] = dense(config["time_cond_proj_dim"], channels[0], bias=False)
+    if config.get("encoder_hid_dim"):
+        parts["encoder_hid_proj"] = dense(config["encoder_hid_dim"], config["cross_attention_dim"])
     if config.get("addition_embed_type") == "text_time":
         parts["add_embedding.linear_1"] = dense(config["projection_class_embeddings_input_dim"], time)
         parts["add_embedding.linear_2"] = dense(time, time)
@@ -118,26 +126,32 @@ def _unet_down(config: Config) -> Shapes:
     for index, (kind, width) in enumerate(zip(config["down_block_types"], channels, strict=True)):
         block = f"down_blocks.{index}."
         for layer in range(counts[index]):
-            parts[f"{block}resnets.{layer}"] = _resnet(inputs if layer == 0 else width, width, time)
+            before = inputs if layer == 0 else width
+            parts[f"{block}resnets.{layer}"] = _resnet(before, width, time, scales=scales)
             if "CrossAttn" in kind:
+                kinds = {"linear": linear, "crosses": crosses[index]}
                 depth = _depth(depths[index], layer)
-                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depth, linear=linear)
+                parts[f"{block}attentions.{layer}"] = _transformer(width, contexts[index], depth, **kinds)
         if index < len(channels) - 1:
             parts[f"{block}downsamplers.0.conv"] = _conv(width, width)
         inputs = width
     mid = config.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+    resnet = _resnet(inputs, inputs, time, scales=scales)
     if mid == "UNetMidBlock2D":
-        parts["mid_block.resnets.0"] = _resnet(inputs, inputs, time)
+        parts["mid_block.resnets.0"] = resnet
     elif mid is not None:
-        parts |= {f"mid_block.resnets.{index}": _resnet(inputs, inputs, time) for index in (0, 1)}
-        parts["mid_block.attentions.0"] = _transformer(inputs, context, _depth(depths[-1], 0), linear=linear)
+        parts |= {f"mid_block.resnets.{index}": resnet for index in (0, 1)}
+        depth = _depth(depths[-1], 0)
+        parts["mid_block.attentions.0"] = _transformer(inputs, contexts[-1], depth, linear=linear)
     return join("", parts)
 
 
 def unet(config: Config) -> Shapes:
     """UNet2DConditionModel."""
     channels: list[int] = config["block_out_channels"][::-1]
-    context, linear = config["cross_attention_dim"], bool(config.get("use_linear_projection", False))
+    linear, scales = bool(config.get("use_linear_projection", False)), _scales(config)
+    contexts = _per_block(config["cross_attention_dim"], len(channels))[::-1]
+    crosses = _per_block(config.get("only_cross_attention", False), len(channels))[::-1]
     depths = _per_block(config.get("transformer_layers_per_block", 1), len(channels))[::-1]
     depths = config.get("reverse_transformer_layers_per_block") or depths
     counts = _per_block(config["layers_per_block"], len(channels))[::-1]
@@ -150,10 +164,11 @@ def unet(config: Config) -> Shapes:
         for layer in range(layers):
             skip = channels[min(index + 1, last)] if layer == layers - 1 else width
             inputs = (previous if layer == 0 else width) + skip
-            parts[f"{block}resnets.{layer}"] = _resnet(inputs, width, time)
+            parts[f"{block}resnets.{layer}"] = _resnet(inputs, width, time, scales=scales)
             if "CrossAttn" in kind:
+                kinds = {"linear": linear, "crosses": crosses[index]}
                 depth = _depth(depths[index], layer)
-                parts[f"{block}attentions.{layer}"] = _transformer(width, context, depth, linear=linear)
+                parts[f"{block}attentions.{layer}"] = _transformer(width, contexts[index], depth, **kinds)
         if index < last:
             parts[f"{block}upsamplers.0.conv"] = _conv(width, width)
         previous = width
@@ -166,7 +181,11 @@ def controlnet(config: Config) -> Shapes:
     channels: list[int] = config["block_out_channels"]
     condition: list[int] = config["conditioning_embedding_out_channels"]
     embedding = "controlnet_cond_embedding."
-    parts = {f"{embedding}conv_in": _conv(3, condition[0]), f"{embedding}conv_out": _conv(condition[-1], channels[0])}
+    pictures = config.get("conditioning_channels", 3)
+    parts = {
+        f"{embedding}conv_in": _conv(pictures, condition[0]),
+        f"{embedding}conv_out": _conv(condition[-1], channels[0]),
+    }
     for index, (inputs, outputs) in enumerate(pairwise(condition)):
         parts[f"{embedding}blocks.{2 * index}"] = _conv(inputs, inputs)
         parts[f"{embedding}blocks.{2 * index + 1}"] = _conv(inputs, outputs)
@@ -207,11 +226,12 @@ def t2i_adapter(config: Config) -> Shapes:
 # VAE
 
 
-def _vae_mid(channels: int) -> dict[str, Shapes]:
+def _vae_mid(channels: int, *, attends: bool) -> dict[str, Shapes]:
     linear = dense(channels, channels)
     attention = {"group_norm": _norm(channels), "to_q": linear, "to_k": linear, "to_v": linear, "to_out.0": linear}
     resnet = _resnet(channels, channels)
-    return {"resnets.0": resnet, "resnets.1": resnet, "attentions.0": join("", attention)}
+    around = {"resnets.0": resnet, "resnets.1": resnet}
+    return around | ({"attentions.0": join("", attention)} if attends else {})
 
 
 def vae(config: Config) -> Shapes:
@@ -227,7 +247,9 @@ def vae(config: Config) -> Shapes:
         "decoder.conv_out": _conv(channels[0], config["out_channels"]),
     }
     if config.get("use_quant_conv", True):
-        parts |= {"quant_conv": _conv(2 * latent, 2 * latent, 1), "post_quant_conv": _conv(latent, latent, 1)}
+        parts["quant_conv"] = _conv(2 * latent, 2 * latent, 1)
+    if config.get("use_post_quant_conv", True):
+        parts["post_quant_conv"] = _conv(latent, latent, 1)
     for half, blocks, sampler, widths, count in (
         ("encoder", "down_blocks", "downsamplers", channels, layers),
         ("decoder", "up_blocks", "upsamplers", channels[::-1], layers + 1),
@@ -239,7 +261,8 @@ def vae(config: Config) -> Shapes:
             if index < len(widths) - 1:
                 parts[f"{half}.{blocks}.{index}.{sampler}.0.conv"] = _conv(width, width)
             inputs = width
-        parts |= {f"{half}.mid_block.{name}": shapes for name, shapes in _vae_mid(channels[-1]).items()}
+        middle = _vae_mid(channels[-1], attends=config.get("mid_block_add_attention", True))
+        parts |= {f"{half}.mid_block.{name}": shapes for name, shapes in middle.items()}
     return join("", parts)
 
 

@@ -1,0 +1,92 @@
+"""Tokenizers' files: what of them reaches a bundle, and which words would be lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdbuild.checkpoints.account.entry import Entry, Kind, Use
+from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, TEXT, Class, Setting, judge
+
+_CLIENT = "the clients' tokenizer does so, or does without, whatever is said"
+_MODEL_LENGTH = "the recipe says the text's length"
+_SPECIAL = Setting(ANY)
+
+_CLIP = Class(
+    "CLIPTokenizer",
+    {
+        "pad_token": _SPECIAL,
+        "bos_token": _SPECIAL,
+        "eos_token": _SPECIAL,
+        "unk_token": _SPECIAL,
+        "added_tokens_decoder": _SPECIAL,
+        "additional_special_tokens": _SPECIAL,
+        "do_lower_case": Setting(BOOLEAN, True, (True,), unsupported="capitals kept, which no client does"),
+        "tokenizer_class": Setting(TEXT, None, ("CLIPTokenizer", "CLIPTokenizerFast")),
+        "add_prefix_space": Setting(BOOLEAN, False, (False,)),
+        "model_max_length": Setting(ANY, None, harmless=_MODEL_LENGTH),
+        **{
+            name: Setting(ANY, None, harmless=_CLIENT)
+            for name in (
+                *("add_bos_token", "backend", "clean_up_tokenization_spaces", "errors", "extra_special_tokens"),
+                *("fix_text", "is_local", "local_files_only", "name_or_path", "processor_class"),
+                *("special_tokens_map_file", "split_special_tokens", "tokenizer_file", "use_fast"),
+                *("max_length", "pad_to_multiple_of", "padding_side", "truncation_side", "pad_token_type_id"),
+                *("stride", "truncation_strategy", "model_specific_special_tokens"),
+            )
+        },
+    },
+)
+_FILES = {
+    "vocab.json": "", "merges.txt": "", "tokenizer_config.json": "", "special_tokens_map.json": "",
+    "added_tokens.json": "",
+}  # fmt: skip
+
+
+def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry]:
+    """What becomes of a tokenizer's files."""
+    contents: dict[str, Any] = {}
+    for name, path in files.items():
+        if name.endswith(".json"):
+            try:
+                contents[name] = json.loads(path.read_bytes())
+            except (OSError, ValueError) as error:
+                yield Entry(name, Kind.FILE, name, Use.REFUSED, f"is no JSON ({error}); download it again")
+                return
+            if not isinstance(contents[name], dict):
+                yield Entry(name, Kind.FILE, name, Use.REFUSED, "is no JSON object; download it again")
+                return
+    if component == "tokenizer_3":
+        # The client's own library reads both files whole.
+        yield from (Entry(name, Kind.FILE, name, Use.USED) for name in files)
+        return
+    split = "vocab.json" in files and "merges.txt" in files
+    for name in files:
+        if name == "tokenizer.json" and split:
+            yield Entry(
+                name, Kind.FILE, name, Use.HARMLESS, "the same tokenizer again; vocab.json and merges.txt are read"
+            )
+        else:
+            yield Entry(name, Kind.FILE, name, Use.USED)
+    yield from judge("tokenizer_config.json", contents.get("tokenizer_config.json", {}), _CLIP)
+    yield from _judge_added(contents)
+
+
+def _judge_added(contents: Mapping[str, Any]) -> Iterator[Entry]:
+    """Words that stand beside the vocabulary: clients read the vocabulary alone."""
+    vocabulary = contents.get("vocab.json")
+    if vocabulary is None:
+        return  # from tokenizer.json the added words are taken too
+    added = dict.fromkeys(contents.get("added_tokens.json", {}), "added_tokens.json")
+    decoder = contents.get("tokenizer_config.json", {}).get("added_tokens_decoder") or {}
+    for entry in decoder.values() if isinstance(decoder, dict) else ():
+        if isinstance(entry, dict) and "content" in entry:
+            added.setdefault(str(entry["content"]), "tokenizer_config.json")
+    for word, place in added.items():
+        if word not in vocabulary:
+            reason = (
+                "is a word beside the vocabulary, which clients do not read; give its vectors as a textual inversion"
+            )
+            yield Entry(place, Kind.SETTING, word, Use.WARNED, reason)
