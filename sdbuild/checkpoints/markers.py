@@ -1,14 +1,14 @@
 """What a single-file checkpoint says beside its weights: how its UNet was trained, and in which latent space.
 
-- `v_pred`: the UNet predicts velocity (Salimans and Ho 2022); `ztsnr` beside it: the betas are rescaled to zero terminal
-  signal (Lin et al. 2023). Read so by ComfyUI, comfy/supported_models.py, SDXL.
-- `edm_mean` and `edm_std`: Playground v2.5. Its latents have a mean and a spread and the factor 0.5, and it draws by EDM
-  with sigmas from 0.002 to 80 on data of spread 0.5 (Karras et al. 2022). Read so by ComfyUI, and by diffusers,
+- `v_pred`: the UNet predicts velocity (Salimans and Ho 2022); `ztsnr` beside it: the betas are rescaled to zero
+  terminal signal (Lin et al. 2023). Read so by ComfyUI, comfy/supported_models.py, SDXL.
+- `edm_mean` and `edm_std`: Playground v2.5. Its latents have a mean and a spread and the factor 0.5, and it draws by
+  EDM with sigmas from 0.002 to 80 on data of spread 0.5 (Karras et al. 2022). Read so by ComfyUI, and by diffusers,
   loaders/single_file_utils.py.
-- `edm_vpred.sigma_max` and `.sigma_min`: CosXL. It predicts velocity at sigmas of this range on data of spread 1. Read so
-  by ComfyUI, which draws it with comfy/model_sampling.py, ModelSamplingContinuousEDM.
-- `modelspec.predict_key` and `modelspec.prediction_type` among the metadata: `epsilon` or `v`. Written by ComfyUI and by
-  kohya-ss/sd-scripts; https://github.com/Stability-AI/ModelSpec.
+- `edm_vpred.sigma_max` and `.sigma_min`: CosXL. It predicts velocity at sigmas of this range on data of spread 1. Read
+  so by ComfyUI, which draws it with comfy/model_sampling.py, ModelSamplingContinuousEDM.
+- `modelspec.predict_key` and `modelspec.prediction_type` among the metadata: `epsilon` or `v`. Written by ComfyUI and
+  by kohya-ss/sd-scripts; https://github.com/Stability-AI/ModelSpec.
 """
 
 from __future__ import annotations
