@@ -12,8 +12,8 @@ from doit.cmd_help import Help
 from doit.doit_cmd import DoitMain
 
 import sdbuild
-from sdbuild.commands.command import command_line_variables
-from sdbuild.commands.registry import COMMANDS
+from sdbuild.commands import COMMAND_NAMES
+from sdbuild.console.command import command_line_variables
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
@@ -87,11 +87,15 @@ class Main(DoitMain):  # type: ignore[misc]
     """doit's program under our name, with our commands."""
 
     BIN_NAME = "sdbuild"
-    DOIT_CMDS = (Help, *COMMANDS)
+    DOIT_CMDS = (Help,)
 
     def __init__(self) -> None:
         # A user's own pyproject.toml may configure doit for other things: it is not read.
-        plugins = {"BACKEND": {"sdbuild": "sdbuild.commands.ignored:Ignored"}}
+        plugins = {
+            "BACKEND": {"sdbuild": "sdbuild.console.ignored:Ignored"},
+            # By place: a command is imported when it is asked for.
+            "COMMAND": {name: f"sdbuild.commands.{name}:Command" for name in COMMAND_NAMES},
+        }
         super().__init__(task_loader=Loader(), config_filenames=(), extra_config=plugins)
 
     @staticmethod

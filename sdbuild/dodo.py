@@ -11,7 +11,7 @@ os.chdir(doit.get_initial_workdir() or Path.cwd())
 sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
 
 from sdbuild.cli import open_session, report  # noqa: E402
-from sdbuild.commands.tasks import doit_config, doit_tasks  # noqa: E402
+from sdbuild.console.tasks import doit_config, doit_tasks  # noqa: E402
 from sdbuild.errors import SdbuildError  # noqa: E402
 
 try:

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdbuild.commands.command import OwnCommand
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.variables import RECIPE, SOURCE
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import load
@@ -15,17 +16,16 @@ from sdbuild.recipe.diagnostics import RecipeError
 from sdbuild.recipe.load import load_target
 
 
-class CheckCommand(OwnCommand):
+class Command(VariableCommand):
     """Validate recipes and targets."""
 
     name = "check"
     doc_purpose = "validate every recipe and target, or the one that is named"
-    doc_usage = "[recipe=NAME] [source=PATH]"
-    variables = ("recipe", "source")
+    variables = (RECIPE, SOURCE)
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write every mistake to standard error."""
-        options = parse_options(variables, self.variables, "check")
+        options = parse_options(variables)
         if "recipe" in variables:
             references = [options.recipe]
             target_paths: list[Path] = []
@@ -50,7 +50,7 @@ class CheckCommand(OwnCommand):
         return 2 if broken else 0
 
     def _check_recipe(self, reference: str, source: Path | None) -> None:
-        options = parse_options({"recipe": reference}, self.variables, "check")
+        options = parse_options({"recipe": reference})
         loaded, targets = load(options)
         facts = local_facts(source, loaded.recipe.model.prediction_type) if source is not None else None
         check_rules(loaded, targets.values(), facts)

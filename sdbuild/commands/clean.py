@@ -2,10 +2,10 @@
 
 from doit.cmd_clean import Clean
 
-from sdbuild.commands.session_command import SessionCommand
+from sdbuild.console.task_command import TaskCommand
 
 
-class CleanCommand(SessionCommand, Clean):  # type: ignore[misc]
+class Command(TaskCommand, Clean):  # type: ignore[misc]
     """`doit clean`."""
 
     name = "clean"

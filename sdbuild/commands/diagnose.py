@@ -8,39 +8,38 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sdbuild.commands import built
-from sdbuild.commands.command import OwnCommand
-from sdbuild.commands.quiet_libraries import hush
-from sdbuild.commands.tables import write_table
+from sdbuild.console import built
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.quiet_libraries import hush
+from sdbuild.console.tables import write_table
+from sdbuild.console.variables import ONE_TARGET, OUT, RECIPE, SOURCE, Variable
 from sdbuild.plan.errors import PlanError
-from sdbuild.plan.options import check_variables
 
-_VARIABLES = ("recipe", "target", "component", "most", "sample", "source", "out")
 _MOST = 20
+_COMPONENT = Variable("component", "NAME", "say which component to walk through, such as component=unet", required=True)
+_ROWS = Variable("most", "N", "how many operations to show", f"`{_MOST}`")
+_SAMPLE = Variable("sample", "N", "which set of inputs to walk with", "the last")
 
 
-class DiagnoseCommand(OwnCommand):
+class Command(VariableCommand):
     """Show where half precision costs signal."""
 
     name = "diagnose"
     doc_purpose = "walk a converted component in float32 and float16, and show the operations that lose most signal"
-    doc_usage = "recipe=NAME component=unet [target=NAME] [most=20] [sample=N]"
-    variables = _VARIABLES
+    guide = "diagnose"
+    variables = (RECIPE, ONE_TARGET, _COMPONENT, _ROWS, _SAMPLE, SOURCE, OUT)
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the table of operations."""
         hush()
-        check_variables(variables, self.variables, self.name)
-        if "component" not in variables:
-            raise PlanError("diagnose: say which component, such as component=unet")
         most = _count(variables, "most", _MOST)
         # The inputs are those of verification, so that it shows here what failed there.
-        wanted = built.Wanted.of(variables, self.name).changed(verify="on")
-        convert, reference = built.artifacts(wanted, variables["component"], "convert", "reference")
+        request = built.BuildRequest.from_variables(variables, self.name).with_variables(verify="on")
+        convert, reference = built.artifacts(request, variables["component"], "convert", "reference")
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory()))
-            package = built.artifact(wanted, convert, folder / "package")
-            samples = built.artifact(wanted, reference, folder / "reference") / "samples.safetensors"
+            package = built.artifact(request, convert, folder / "package")
+            samples = built.artifact(request, reference, folder / "reference") / "samples.safetensors"
             _diagnose(package, samples, most, variables)
         return 0
 

@@ -3,10 +3,10 @@
 from doit.cmd_base import check_tasks_exist, subtasks_iter, tasks_and_deps_iter
 from doit.cmd_forget import Forget
 
-from sdbuild.commands.session_command import SessionCommand
+from sdbuild.console.task_command import TaskCommand
 
 
-class ForgetCommand(SessionCommand, Forget):  # type: ignore[misc]
+class Command(TaskCommand, Forget):  # type: ignore[misc]
     """`doit forget`, for which a result is one in the action cache."""
 
     name = "forget"

@@ -4,25 +4,27 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdbuild.commands import built
-from sdbuild.commands.command import OwnCommand
-from sdbuild.commands.draw_options import DRAW_VARIABLES, DrawOptions, conditioned, parse_draw_options
-from sdbuild.commands.quiet_libraries import hush
+from sdbuild.console import built
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.draw_options import DrawOptions, conditioned, parse_draw_options
+from sdbuild.console.draw_variables import DRAW_VARIABLES
+from sdbuild.console.quiet_libraries import hush
 
 
-class GenerateCommand(OwnCommand):
+class Command(VariableCommand):
     """Draw pictures with a bundle."""
 
     name = "generate"
     doc_purpose = "draw pictures with a recipe's bundle, on any machine; the bundle is built first if need be"
     doc_usage = 'recipe=NAME prompt="…" [target=NAME] [negative_prompt="…"] [seed=N] [steps=N] [scheduler=NAME] …'
+    guide = "generate"
     variables = DRAW_VARIABLES
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Draw, and write each picture's path to standard output."""
         hush()
         options = parse_draw_options(variables, self.name)
-        place = built.bundle(built.Wanted.of(variables, self.name))
+        place = built.bundle(built.BuildRequest.from_variables(variables, self.name))
         return draw(place, options)
 
 

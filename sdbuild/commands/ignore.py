@@ -2,10 +2,11 @@
 
 from doit.cmd_ignore import Ignore
 
-from sdbuild.commands.session_command import SessionCommand
+from sdbuild.console.task_command import TaskCommand
 
 
-class IgnoreCommand(SessionCommand, Ignore):  # type: ignore[misc]
+class Command(TaskCommand, Ignore):  # type: ignore[misc]
     """`doit ignore`."""
 
     name = "ignore"
+    doc_purpose = "skip tasks of a recipe until `forget`"

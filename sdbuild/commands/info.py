@@ -5,14 +5,15 @@ from typing import Any
 from doit.cmd_base import check_tasks_exist
 from doit.cmd_info import Info
 
-from sdbuild.commands.session_command import SessionCommand
-from sdbuild.commands.tables import shown_bytes, shown_seconds
+from sdbuild.console.tables import shown_bytes, shown_seconds
+from sdbuild.console.task_command import TaskCommand
 
 
-class InfoCommand(SessionCommand, Info):  # type: ignore[misc]
+class Command(TaskCommand, Info):  # type: ignore[misc]
     """`doit info TASK`, with what the action cache knows."""
 
     name = "info"
+    doc_purpose = "show a task's parameters, inputs, tools and key, its last run with its log, and why it would run"
 
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:
         check_tasks_exist({task.name: task for task in self.task_list}, pos_args)

@@ -3,24 +3,24 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdbuild.commands.command import OwnCommand
-from sdbuild.commands.tables import write_table
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.tables import write_table
+from sdbuild.console.variables import OUT, RECIPE, TARGET
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.options import Options, parse_options
 from sdbuild.plan.planner import bundles_of, load
 
 
-class LintCommand(OwnCommand):
+class Command(VariableCommand):
     """Lint built bundles."""
 
     name = "lint"
     doc_purpose = "check built bundles against what the Swift package reads"
-    doc_usage = "[recipe=NAME] [target=NAME] [out=DIR]"
-    variables = ("recipe", "target", "out")
+    variables = (RECIPE, TARGET, OUT)
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write every violation."""
-        return lint_bundles(parse_options(variables, self.variables, "lint"))
+        return lint_bundles(parse_options(variables))
 
 
 def lint_bundles(options: Options) -> int:

@@ -2,10 +2,11 @@
 
 from doit.cmd_list import List
 
-from sdbuild.commands.session_command import SessionCommand
+from sdbuild.console.task_command import TaskCommand
 
 
-class ListCommand(SessionCommand, List):  # type: ignore[misc]
+class Command(TaskCommand, List):  # type: ignore[misc]
     """`doit list`."""
 
     name = "list"
+    doc_purpose = "list the tasks; `--all` with those of single components, `--status` with `U` for up to date"

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sdbuild.checkpoints.files import CheckpointFilesError, select_files, select_single_file
-from sdbuild.commands.command import OwnCommand
-from sdbuild.commands.tables import shown_bytes, write_table
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.tables import shown_bytes, write_table
+from sdbuild.console.variables import RECIPE, Variable
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
 
 Parameters = Mapping[str, Any]
 
+_UPGRADE = Variable("upgrade", "true", "take what the repositories' revisions mean now", "`false`")
 
-class LockCommand(OwnCommand):
+
+class Command(VariableCommand):
     """Pin a recipe's repositories."""
 
     name = "lock"
     doc_purpose = "pin the commits and the hashes of what a recipe takes from the Hub, in NAME.lock beside it"
-    doc_usage = "[recipe=NAME] [upgrade=true]"
-    variables = ("recipe", "upgrade")
+    guide = "lock"
+    variables = (RECIPE, _UPGRADE)
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the lock and a table of what it pins."""
@@ -37,7 +40,7 @@ class LockCommand(OwnCommand):
         upgrade = variables.get("upgrade", "false")
         if upgrade not in ("true", "false"):
             raise PlanError(f"upgrade={upgrade}: write upgrade=true, or leave it out")
-        options = parse_options({key: value for key, value in variables.items() if key != "upgrade"}, self.variables)
+        options = parse_options({key: value for key, value in variables.items() if key != _UPGRADE.name})
         loaded, targets = load(options)
         wanted = _wanted(replace(loaded, lock=None), make_graph(replace(loaded, lock=None), targets, options))
         if not wanted:

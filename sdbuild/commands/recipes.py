@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdbuild.commands.command import OwnCommand
-from sdbuild.commands.tables import write_table
-from sdbuild.plan.options import parse_options
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.tables import write_table
 from sdbuild.recipe.catalogue import catalogue_directories, find_recipes
 from sdbuild.recipe.diagnostics import RecipeError
 from sdbuild.recipe.load import load_recipe
 
 
-class RecipesCommand(OwnCommand):
+class Command(VariableCommand):
     """List the recipes."""
 
     name = "recipes"
@@ -19,7 +18,6 @@ class RecipesCommand(OwnCommand):
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the table of recipes."""
-        parse_options(variables, self.variables, "recipes")
         rows, status = [], 0
         for path in find_recipes(_recipes()):
             try:

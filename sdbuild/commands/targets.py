@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.commands.command import OwnCommand
-from sdbuild.commands.tables import write_table
-from sdbuild.plan.options import parse_options
+from sdbuild.console.command import VariableCommand
+from sdbuild.console.tables import write_table
 from sdbuild.recipe.catalogue import catalogue_directories, find_targets
 from sdbuild.recipe.diagnostics import RecipeError
 from sdbuild.recipe.load import load_target
 
 
-class TargetsCommand(OwnCommand):
+class Command(VariableCommand):
     """List the targets."""
 
     name = "targets"
@@ -20,7 +19,6 @@ class TargetsCommand(OwnCommand):
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the table of targets."""
-        parse_options(variables, self.variables, "targets")
         rows, status = [], 0
         for path in find_targets(_targets()):
             try:

@@ -26,7 +26,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sdbuild.builtin.shapes import CHECKPOINT, CONTROLNET
-from sdbuild.commands import built
+from sdbuild.console import built
 from sdbuild.pipeline import Pipeline
 from sdbuild.pipeline.noise import noise_source
 from sdbuild.pipeline.pictures import to_clip
@@ -206,13 +206,13 @@ def main() -> None:
     asked = questions(options.prompts)
     recipe = "shapes-controlnet" if options.controlnet else "shapes"
     names = ["PyTorch", "bundle"] if options.controlnet else options.columns.split(",")
-    wanted = built.Wanted.of({"recipe": recipe, "target": "iphone-15-pro"}, "evaluate")
+    request = built.BuildRequest.from_variables({"recipe": recipe, "target": "iphone-15-pro"}, "evaluate")
     if options.safety:
-        table = safety(asked, options.steps, built.bundle(wanted.changed(verify="off")))
+        table = safety(asked, options.steps, built.bundle(request.with_variables(verify="off")))
         _print((who, row) for who, row in table.items())
         return
     with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        columns = [Column(name, _bundle(wanted, name, Path(temporary)), options.controlnet) for name in names]
+        columns = [Column(name, _bundle(request, name, Path(temporary)), options.controlnet) for name in names]
         rows = pool.map(partial(shares, asked=asked, steps=options.steps), columns)
         _print((column.name, row) for column, row in zip(columns, rows, strict=True))
 
@@ -225,13 +225,13 @@ def _print(rows: Iterable[tuple[str, dict[str, float]]]) -> None:
         print(f"| {name} | {' | '.join(f'{share:.1%}' for share in row.values())} |", flush=True)
 
 
-def _bundle(wanted: built.Wanted, column: str, folder: Path) -> Path | None:
+def _bundle(request: built.BuildRequest, column: str, folder: Path) -> Path | None:
     if column == "PyTorch":
         return None
     if column == "bundle":
-        return built.bundle(wanted.changed(verify="off"))
-    (action,) = built.artifacts(wanted, column, "bundle")
-    return built.artifact(wanted, action, folder / column)
+        return built.bundle(request.with_variables(verify="off"))
+    (action,) = built.artifacts(request, column, "bundle")
+    return built.artifact(request, action, folder / column)
 
 
 if __name__ == "__main__":

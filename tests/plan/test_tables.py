@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdbuild.commands.tables import plain_lines, shown_bytes, shown_seconds
+from sdbuild.console.tables import plain_lines, shown_bytes, shown_seconds
 
 
 @pytest.mark.parametrize(

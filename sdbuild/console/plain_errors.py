@@ -2,11 +2,12 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
+from sdbuild.console.variables import Variable
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.errors import nearest
 
@@ -15,7 +16,27 @@ _BROKEN_PIPE = 141
 
 
 class PlainErrors:
-    """A mixin that stands before one of doit's command classes."""
+    """A mixin that stands before one of doit's command classes.
+
+    Attributes:
+        name: what people type.
+        doc_purpose: one line for the help and the reference.
+        doc_usage: what may follow the name.
+        guide: the how-to that shows it, by the name of its file in `docs/how-to`; empty for none.
+        variables: the `name=value` words that it takes.
+    """
+
+    name: ClassVar[str]
+    doc_purpose: ClassVar[str]
+    doc_usage: ClassVar[str]
+    guide: ClassVar[str] = ""
+    variables: ClassVar[tuple[Variable, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if strange := [each for each in cls.variables if not isinstance(each, Variable)]:
+            where = f"{cls.__module__}.{cls.__name__}.variables"
+            raise TypeError(f"{where} must be of sdbuild.console.variables.Variable, there is {strange[0]!r}")
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Run the command and return the exit status."""

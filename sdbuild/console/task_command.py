@@ -2,12 +2,15 @@
 
 from typing import Any
 
-from sdbuild.commands.plain_errors import PlainErrors
+from sdbuild.console.plain_errors import PlainErrors
+from sdbuild.console.variables import BUILD
 from sdbuild.plan.session import Session
 
 
-class SessionCommand(PlainErrors):
+class TaskCommand(PlainErrors):
     """One of doit's commands, which has loaded the dodo file."""
+
+    variables = BUILD
 
     task_list: list[Any]
     loader: Any

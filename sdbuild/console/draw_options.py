@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbuild.plan.errors import PlanError, nearest
-from sdbuild.plan.options import BUILD_VARIABLES, check_variables
+from sdbuild.plan.options import BUILD_VARIABLES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,13 +31,6 @@ WORDS = ("negative_prompt", "scheduler", "generator")
 SWITCHES = ("safety", "reduce_memory")
 PRECISIONS, BACKENDS = ("fp32", "fp16"), ("torch", "coreml")
 COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
-
-DRAW_VARIABLES = (
-    *("recipe", "target", "prompt", "prompts", "negative_prompt", "steps", "guidance_scale", "seed", "image_count"),
-    *("scheduler", "generator", "image", "strength", "controlnet_image", "controlnet_scale", "adapter_image"),
-    *("adapter_conditioning_scale", "refiner_start", "safety"),
-    *("precision", "backend", "compute_unit", "reduce_memory", "pictures", "source", "out", "verify"),
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,6 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
         PlanError: an unknown variable, or a value that is none.
         RequestError: a request that makes no sense, or a picture that cannot be read.
     """
-    check_variables(variables, DRAW_VARIABLES, command)
     for name, value in variables.items():
         if not value and name not in _MAY_BE_EMPTY and name not in BUILD_VARIABLES:
             raise PlanError(f"'{name}=' has no value; write {name}=VALUE or leave it out")

@@ -6,10 +6,10 @@ from typing import Any
 
 from doit.cmd_run import Run
 
-from sdbuild.commands.session_command import SessionCommand
+from sdbuild.console.task_command import TaskCommand
 
 
-class BuildCommand(SessionCommand, Run):  # type: ignore[misc]
+class Command(TaskCommand, Run):  # type: ignore[misc]
     """`doit run`, the command when none is named."""
 
     name = "run"

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdbuild.commands.plan_table import why
-from sdbuild.commands.tables import plain_lines, shown_bytes, shown_seconds
+from sdbuild.console.plan_table import why
+from sdbuild.console.tables import plain_lines, shown_bytes, shown_seconds
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Outcome, Session
 from sdbuild.store import Store

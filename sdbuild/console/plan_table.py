@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from sdbuild.commands.tables import shown_bytes, shown_seconds, write_table
+from sdbuild.console.tables import shown_bytes, shown_seconds, write_table
 from sdbuild.plan.action import Action
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.reasons import InputWillRun, NeverBuilt, Reason

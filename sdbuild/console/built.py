@@ -24,7 +24,7 @@ class BuildFailedError(PlanError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BuildRequest:
     """A build for one target, as a command's variables ask for it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Wanted:
     target: str
 
     @classmethod
-    def of(cls, variables: Mapping[str, str], command: str) -> "Wanted":
+    def from_variables(cls, variables: Mapping[str, str], command: str) -> "BuildRequest":
         """The build that a command needs.
 
         Raises:
@@ -55,13 +55,13 @@ class Wanted:
                 print(f"target={chosen['target']}, the recipe's first; there are also {others}", file=sys.stderr)
         return cls(chosen, parse_options(chosen, BUILD_VARIABLES, command), chosen["target"])
 
-    def changed(self, **changes: str) -> "Wanted":
+    def with_variables(self, **changes: str) -> "BuildRequest":
         """The same build with other variables."""
         changed = {**self.variables, **changes}
-        return Wanted(changed, parse_options(changed), self.target)
+        return BuildRequest(changed, parse_options(changed), self.target)
 
 
-def bundle(wanted: Wanted) -> Path:
+def bundle(request: BuildRequest) -> Path:
     """The bundle's place, once it is up to date.
 
     Where nothing was said about verification, a bundle that was built without is as good.
@@ -69,35 +69,35 @@ def bundle(wanted: Wanted) -> Path:
     Raises:
         BuildFailedError: it could not be built.
     """
-    either = [wanted] if "verify" in wanted.variables else [wanted, wanted.changed(verify="off")]
+    either = [request] if "verify" in request.variables else [request, request.with_variables(verify="off")]
     for build in either:
         plan = make_plan(build.options)
         name = next(name for name in plan.outputs if name.startswith("bundle:"))
         if _status(plan, plan.graph[name]).cached:
             break
     else:
-        _build(wanted, name)
+        _build(request, name)
     return plan.outputs[name]
 
 
-def artifacts(wanted: Wanted, component: str, *stages: str) -> tuple[Action, ...]:
+def artifacts(request: BuildRequest, component: str, *stages: str) -> tuple[Action, ...]:
     """The actions of some stages for a component, once their artifacts are in the cache.
 
     Raises:
         PlanError: the recipe has no such component.
         BuildFailedError: one of them could not be built.
     """
-    plan = make_plan(wanted.options)
+    plan = make_plan(request.options)
     actions = tuple(_find(plan, stage, component) for stage in stages)
     missing = [action.name for action in actions if not _status(plan, action).cached]
     if missing:
-        _build(wanted, *missing)
+        _build(request, *missing)
     return actions
 
 
-def artifact(wanted: Wanted, action: Action, destination: Path) -> Path:
+def artifact(request: BuildRequest, action: Action, destination: Path) -> Path:
     """An artifact of the cache as links in a folder."""
-    plan = make_plan(wanted.options)
+    plan = make_plan(request.options)
     digest = _status(plan, plan.graph[action.name]).digest
     assert digest is not None
     Store(cache_directory()).materialise(digest, destination, mode="input")
@@ -119,9 +119,9 @@ def _find(plan: Plan, stage: str, component: str) -> Action:
     return named[component]
 
 
-def _build(wanted: Wanted, *tasks: str) -> None:
+def _build(request: BuildRequest, *tasks: str) -> None:
     """Run a build as the user would; what it prints goes to standard error, where it is in nobody's way."""
-    words = [f"{name}={value}" for name, value in wanted.variables.items()]
+    words = [f"{name}={value}" for name, value in request.variables.items()]
     command = [sys.executable, "-m", "sdbuild.cli", *words, *tasks]
     status = subprocess.run(command, stdout=sys.stderr.fileno(), check=False).returncode
     if status:

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from sdbuild.bundle.layout import DOCUMENT
 from sdbuild.checkpoints.facts import CheckpointFacts
-from sdbuild.commands.tables import shown_bytes, write_table
+from sdbuild.console.tables import shown_bytes, write_table
 from sdbuild.estimate.bundle_memory import estimate, summary
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.status import Statuses

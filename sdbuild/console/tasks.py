@@ -6,7 +6,7 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from sdbuild.commands.reporter import reporter_for
+from sdbuild.console.reporter import reporter_for
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Session, doc_of
 

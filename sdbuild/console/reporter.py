@@ -6,7 +6,7 @@ from typing import Any
 from doit.exceptions import UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from sdbuild.commands.summary import summary
+from sdbuild.console.summary import summary
 from sdbuild.plan.session import Session
 
 
