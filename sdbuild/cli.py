@@ -31,9 +31,9 @@ class LocalExecutor:
         self._store = store
         self._reporter: Any = None
 
-    def run(self, action: Action, status: Status) -> ActionResult:
+    def run(self, action: Action, status: Status, memory: int | None) -> ActionResult:
         """Run an action in a process of its own, and record its result in the store."""
-        from sdbuild.execute import ActionSpec, run_action
+        from sdbuild.execute import DEFAULT_MEMORY, ActionSpec, run_action
 
         assert status.document is not None
         assert status.key is not None
@@ -45,6 +45,7 @@ class LocalExecutor:
             inputs=status.document["inputs"],
             document=status.document,
             key=status.key,
+            memory=DEFAULT_MEMORY if memory is None else memory,
         )
         return run_action(self._store, spec, reporter=self._shown())
 

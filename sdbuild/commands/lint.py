@@ -1,10 +1,8 @@
 """`lint`: built bundles against what the Swift package reads."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from sdbuild.console.command import VariableCommand
-from sdbuild.console.tables import write_table
+from sdbuild.console.tables import shown_path, write_table
 from sdbuild.console.variables import OUT, RECIPE, TARGET
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.options import Options, parse_options
@@ -50,9 +48,5 @@ def lint_bundles(options: Options) -> int:
     if rows:
         write_table(("target", "rule", "where", "what"), rows)
     for bundle in clean:
-        print(f"{_relative(bundle)}: no violations")
+        print(f"{shown_path(bundle)}: no violations")
     return 1 if rows else 0
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

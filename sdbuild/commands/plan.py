@@ -20,6 +20,7 @@ class Command(VariableCommand):
         """Write the plan's table."""
         from sdbuild.console.memory_table import show_memory
         from sdbuild.console.plan_table import show_plan
+        from sdbuild.plan.costs import Costs
         from sdbuild.plan.preflight import Preflight
         from sdbuild.plan.sharing import shared_with
         from sdbuild.plan.status import Statuses
@@ -30,6 +31,6 @@ class Command(VariableCommand):
         statuses = Statuses(plan.graph, store, plan.outputs)
         preflight = Preflight(plan, statuses, store)
         preflight.before_the_build()
-        show_plan(plan, store, shared_with(plan))
+        show_plan(plan, statuses, Costs(store, statuses, plan.loaded.recipe, preflight.facts), shared_with(plan))
         show_memory(plan, store, statuses, preflight.facts)
         return 0

@@ -29,7 +29,7 @@ def show_memory(
         stream: where to write; by default standard output.
     """
     rows = []
-    for bundle in (action for action in plan.graph if action.stage.name == "bundle"):
+    for bundle in (action for action in plan.graph.products() if action.stage.name == "bundle"):
         target = plan.targets[bundle.component]
         built = _of_programs(store, statuses[bundle].digest)
         if built is not None:

@@ -1,37 +1,83 @@
 """The plan as a table: each action as cached or to run, why, what it should cost, and who shares it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TextIO
 
-from sdbuild.console.tables import shown_bytes, shown_seconds, write_table
+from sdbuild.console.tables import shown_bytes, shown_path, shown_seconds, write_table
 from sdbuild.plan.action import Action
+from sdbuild.plan.costs import Cost, Costs
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.reasons import InputWillRun, NeverBuilt, Reason
 from sdbuild.plan.status import Statuses
-from sdbuild.store import Store
 
 _WAITING_SHOWN = 3
 
 
-def show_plan(plan: Plan, store: Store, shared: Mapping[str, tuple[str, ...]], stream: TextIO | None = None) -> None:
-    """Write the plan's table and its totals; `store` should have been opened for reading only."""
-    statuses = Statuses(plan.graph, store, plan.outputs)
-    rows, to_run, seconds = [], 0, 0.0
+def show_plan(plan: Plan, statuses: Statuses, costs: Costs, shared: Mapping[str, tuple[str, ...]]) -> None:
+    """Write the plan's table and its totals.
+
+    Args:
+        plan: what was asked for.
+        statuses: what the cache has.
+        costs: what each action is expected to take.
+        shared: task → the other recipes that use its result.
+    """
+    rows, to_run, total = [], 0, Total()
     for action in plan.graph:
         status = statuses[action]
-        expected = ""
-        if not status.cached:
-            to_run += 1
-            past = store.expectation(statuses.slot(action)) or store.expectation(_kind(action), status.document)
-            # A bundle that is only to be put at its place is not made again.
-            if past is not None and status.digest is None:
-                seconds += past.seconds
-                expected = f"{shown_seconds(past.seconds)}, {shown_bytes(past.memory)}"
+        expected, size = "", costs.size(action)
+        # A bundle that is only to be put at its place is not made again.
+        if not status.cached and status.digest is None:
+            cost = costs[action]
+            total.add(cost)
+            expected = shown_cost(cost)
+        to_run += not status.cached
         users = _users(plan, action, shared.get(action.name, ()))
-        rows.append((action.name, "cached" if status.cached else "run", expected, users, why(status.reasons)))
-    write_table(("action", "status", "expected", "used by", "why"), rows, stream)
-    total = f"{to_run} to run, {len(rows) - to_run} cached"
-    print(f"{total}; expected {shown_seconds(seconds)} of work" if seconds else total, file=stream)
+        state = "cached" if status.cached else "run"
+        rows.append((action.name, state, expected, _shown_size(size), users, why(status.reasons)))
+    write_table(("action", "status", "expected", "size", "used by", "why"), rows)
+    print(f"{to_run} to run, {len(rows) - to_run} cached" + (f"; {total}" if to_run else ""))
+    for bundle in (action for action in plan.graph.products() if action.stage.name == "bundle"):
+        print(f"bundle: {shown_path(plan.outputs[bundle.name])} (size: {_shown_size(costs.size(bundle))})")
+
+
+def _shown_size(size: int | None) -> str:
+    if size is None:
+        return "unknown"
+    return shown_bytes(size) if size else "small"
+
+
+class Total:
+    """What all actions together are expected to take."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._unknown = 0
+        self._download = 0
+        self._unknown_download = False
+
+    def add(self, cost: Cost) -> None:
+        """Count one action."""
+        if cost.seconds is None and cost.download == 0:
+            self._unknown += 1
+        self._seconds += cost.seconds or 0.0
+        self._unknown_download |= cost.download is None
+        self._download += cost.download or 0
+
+    def __str__(self) -> str:
+        work = f"expected {shown_seconds(self._seconds)} of work"
+        if self._unknown:
+            work += f", and {self._unknown} of unknown cost"
+        if self._unknown_download:
+            return f"{work}; downloads of {shown_bytes(self._download)} at least, the rest is unknown"
+        return f"{work}; downloads of {shown_bytes(self._download)}" if self._download else work
+
+
+def shown_cost(cost: Cost) -> str:
+    """Seconds and memory: `about` where they are estimated, and what is not known says so."""
+    if cost.seconds is None:
+        return "unknown" if cost.download == 0 else "download"
+    memory = "" if cost.memory is None else f", {shown_bytes(cost.memory)}"
+    return f"{'' if cost.measured else 'about '}{shown_seconds(cost.seconds)}{memory}"
 
 
 def why(reasons: Sequence[Reason]) -> str:
@@ -42,10 +88,6 @@ def why(reasons: Sequence[Reason]) -> str:
         more = f" and {len(waiting) - _WAITING_SHOWN} more" if len(waiting) > _WAITING_SHOWN else ""
         told.append(f"after {', '.join(waiting[:_WAITING_SHOWN])}{more}")
     return "; ".join(told)
-
-
-def _kind(action: Action) -> str:
-    return action.name.partition("@")[0]
 
 
 def _users(plan: Plan, action: Action, recipes: Sequence[str]) -> str:

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from sdbuild.console.plan_table import why
-from sdbuild.console.tables import plain_lines, shown_bytes, shown_seconds
+from sdbuild.console.tables import plain_lines, shown_bytes, shown_path, shown_seconds
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Outcome, Session
 from sdbuild.store import Store
@@ -36,8 +35,22 @@ def summary(session: Session, store: Store) -> str:
     lines.append(", ".join(counts) if ran else f"nothing to do: {cached} cached")
     for name, path in session.outputs.items():
         size = _size(session, store, session.plan.graph[name]) or 0
-        lines.append(f"{name.partition(':')[0]}: {_relative(path)} ({shown_bytes(size)})")
-    return "\n".join(lines)
+        lines.append(f"{name.partition(':')[0]}: {shown_path(path)} ({shown_bytes(size)})")
+    return "\n".join([*lines, *_unfinished(session)])
+
+
+def _unfinished(session: Session) -> Iterator[str]:
+    """What the bundles lack, and how to get it."""
+    bundles = [name for name in session.outputs if session.plan.graph[name].stage.name == "bundle"]
+    if not bundles:
+        return
+    if not all(session.plan.graph[name].parameters["verified"] for name in bundles):
+        yield "not verified: nothing compared these models with the original; build without verify=off before shipping"
+    if not all(session.plan.graph[name].parameters["compiled"] for name in bundles):
+        yield (
+            "not compiled: Resources holds packages, because only Xcode's compiler on a Mac makes .mlmodelc; the same "
+            "command there, with this cache, does that alone"
+        )
 
 
 def _names(session: Session) -> set[str]:
@@ -92,7 +105,3 @@ def _decibels(value: float | None) -> str:
 
 def _stage(session: Session, stage: str) -> list[Action]:
     return [action for action in session.plan.graph if action.stage.name == stage]
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -169,6 +169,11 @@ def estimate(recipe: Recipe, target: Target, facts: CheckpointFacts) -> MemoryEs
     return MemoryEstimate(tuple(models), app_memory(target), bool(recipe.reduce_memory))
 
 
+def weight_counts(recipe: Recipe, facts: CheckpointFacts) -> dict[str, int]:
+    """Part (`unet`, `controlnet-0`, …) → how many weights it has, as far as the checkpoint tells."""
+    return {part: needs.parameters for part, _, needs in _parts(recipe, facts) if needs is not None}
+
+
 def _parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, Needs | None]]:
     """Each part of the bundle, the recipe's name for its settings, and what it needs."""
     for component in recipe.components:

@@ -4,7 +4,7 @@ from sdbuild.execute.action import DEFAULT_MEMORY, ActionSpec
 from sdbuild.execute.errors import ActionFailed, ExecuteError, Interrupted
 from sdbuild.execute.process import stop_all
 from sdbuild.execute.report import LiveReporter, PlainReporter, Reporter, reporter_for
-from sdbuild.execute.run import memory_estimate, run_action
+from sdbuild.execute.run import run_action
 
 __all__ = [
     "DEFAULT_MEMORY",
@@ -15,7 +15,6 @@ __all__ = [
     "LiveReporter",
     "PlainReporter",
     "Reporter",
-    "memory_estimate",
     "reporter_for",
     "run_action",
     "stop_all",

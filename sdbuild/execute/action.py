@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DEFAULT_MEMORY = 2_000_000_000
-"""Bytes reserved for an action of whose kind nothing has run yet."""
+"""Bytes reserved for an action of which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -15,14 +15,14 @@ class ActionSpec:
     """One action, its inputs known by their content.
 
     Attributes:
-        name: what people read, as ``convert:unet``; earlier runs of the same name tell how much memory to reserve.
+        name: what people read, as ``convert:unet``.
         stage: the stage's name.
         entry: ``module:function`` that the worker imports and calls with (inputs, params, out, progress).
         params: JSON values for the stage; what shapes the result is in the document too.
         inputs: role → digest of the tree that stands there.
         document: the key document.
         key: its `sdbuild.store.key_of`.
-        memory: bytes to reserve when no earlier run tells.
+        memory: bytes that it is expected to need.
     """
 
     name: str

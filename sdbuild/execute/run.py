@@ -41,19 +41,14 @@ def run_action(store: Store, spec: ActionSpec, *, reporter: Reporter) -> ActionR
         with locked(store.layout.locks / f"{spec.key}.lock", waiting, check_stopped):
             result = store.lookup(spec.key)  # another process may have finished it meanwhile
             if result is None:
-                with reserved(store.layout.locks, memory_estimate(store, spec), waiting, check_stopped) as reservation:
+                amount = int(spec.memory * _MEMORY_MARGIN)
+                with reserved(store.layout.locks, amount, waiting, check_stopped) as reservation:
                     result = _run(store, spec, reporter, reservation)
     except BaseException as error:
         reporter.failed(spec.name, error)
         raise
     reporter.finished(spec.name, result)
     return result
-
-
-def memory_estimate(store: Store, spec: ActionSpec) -> int:
-    """Bytes that an action is expected to need: those of the most similar earlier run, else the spec's own guess."""
-    earlier = store.expectation(spec.name, spec.document)
-    return int(earlier.memory * _MEMORY_MARGIN) if earlier is not None and earlier.memory > 0 else spec.memory
 
 
 def _run(store: Store, spec: ActionSpec, reporter: Reporter, reservation: Reservation) -> ActionResult:
@@ -76,7 +71,7 @@ def _run(store: Store, spec: ActionSpec, reporter: Reporter, reservation: Reserv
         log=str(log.relative_to(store.root)),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    store.record(spec.key, spec.document, result, name=spec.name)
+    store.record(spec.key, spec.document, result, name=spec.name.partition("@")[0])
     return result
 
 

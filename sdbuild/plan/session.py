@@ -9,6 +9,7 @@ from typing import Protocol
 from sdbuild.bundle.layout import BUILD_HOST
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action, closure
+from sdbuild.plan.costs import Costs
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.preflight import Preflight
@@ -20,8 +21,14 @@ from sdbuild.store import ActionResult, Store
 class Executor(Protocol):
     """What does the work that a session decides on; `sdbuild.cli` puts the execute room here."""
 
-    def run(self, action: Action, status: Status) -> ActionResult:
-        """Run an action whose inputs are all known in a process of its own, and record its result in the store."""
+    def run(self, action: Action, status: Status, memory: int | None) -> ActionResult:
+        """Run an action whose inputs are all known in a process of its own, and record its result in the store.
+
+        Args:
+            action: which.
+            status: its key and key document.
+            memory: bytes that it is expected to need; None where that is not known.
+        """
 
     def read(self, action: Action) -> ActionResult:
         """Read a local checkpoint's files where they are, so that their content is known."""
@@ -144,7 +151,7 @@ class Session:
         if status.key is None:
             missing = {p.name for p in action.inputs.values() if self.statuses[p].digest is None}
             raise PlanError(f"{action.name} needs {', '.join(sorted(missing))} first; run it without --single")
-        result = status.result or self._executor.run(action, status)
+        result = status.result or self._executor.run(action, status, self._costs()[action].memory)
         output = self.statuses.output(action)
         if output is not None:
             self.store.materialise(result.tree, output, mode="output")
@@ -152,6 +159,10 @@ class Session:
                 self._write_build_host(action, output)
         self._remember(action, status)
         return result
+
+    def _costs(self) -> Costs:
+        """What actions are expected to take, by what is known by now."""
+        return Costs(self.store, self.statuses, self.plan.loaded.recipe, self._preflight.facts)
 
     def _write_build_host(self, bundle: Action, output: Path) -> None:
         """Note beside a bundle where and when it was made, and what that cost; the bundle itself tells none of it."""

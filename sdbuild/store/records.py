@@ -100,25 +100,21 @@ class Records:
         keys = [known for known in self._history(name) if known != key][-(_HISTORY_LENGTH - 1) :]
         self._layout.write(self._layout.history(name), json.dumps([*keys, key]).encode())
 
-    def nearest(self, name: str, document: Mapping[str, Any] | None) -> ActionResult | None:
-        """The result of the earlier run of this stage and component whose key document differs least; latest first."""
-        best: tuple[int, ActionResult] | None = None
-        wanted = _fields(document) if document is not None else set()
+    def history(self, name: str) -> Iterator[tuple[dict[str, Any], ActionResult]]:
+        """Key document and result of the latest runs of this stage and component, the newest first."""
         for key in reversed(self._history(name)):
-            result = self.result(key)
-            if result is None:
-                continue
-            if document is None:
-                return result
-            shared = len(wanted & _fields(self.document(key) or {}))
-            if best is None or shared > best[0]:
-                best = (shared, result)
-        return best[1] if best is not None else None
+            document, result = self.document(key), self.result(key)
+            if document is not None and result is not None:
+                yield document, result
+
+    def histories(self) -> list[str]:
+        """Every stage and component that has run."""
+        folder = self._layout.history("any").parent
+        return [unquote(path.name) for path in _files(folder)]
 
     def history_keys(self) -> set[str]:
         """Every key that some history names."""
-        folder = self._layout.history("any").parent
-        return {key for path in _files(folder) for key in self._history(unquote(path.name))}
+        return {key for name in self.histories() for key in self._history(name)}
 
     def _history(self, name: str) -> list[str]:
         keys = _read(self._layout.history(name))
@@ -137,12 +133,3 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(folder.iterdir())
     except OSError:
         return
-
-
-def _fields(value: object, place: str = "") -> set[str]:
-    """Every leaf of a document with its place, for counting how much two documents share."""
-    if isinstance(value, Mapping):
-        return {field for name, item in value.items() for field in _fields(item, f"{place}.{name}")}
-    if isinstance(value, list | tuple):
-        return {field for index, item in enumerate(value) for field in _fields(item, f"{place}.{index}")}
-    return {f"{place}={value!r}"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -200,15 +200,13 @@ class Store:
         """Every task with the key of the action that last stood for it: what a collection keeps."""
         return self._records.slots()
 
-    def expectation(self, name: str, document: Mapping[str, Any] | None = None) -> ActionResult | None:
-        """What to expect of the next run: the last result of a slot, or of a kind such as ``convert:unet``.
+    def history(self, name: str) -> Iterator[tuple[dict[str, Any], ActionResult]]:
+        """Key document and result of the latest runs of a kind such as ``convert:unet``, the newest first."""
+        return self._records.history(name)
 
-        With a key document, the earlier run whose own document differs least is taken.
-        """
-        noted = self._records.slot(name)
-        if noted is not None and (result := self._records.result(noted[0])) is not None:
-            return result
-        return self._records.nearest(name, document)
+    def histories(self) -> list[str]:
+        """Every kind that has run."""
+        return self._records.histories()
 
     def scratch(self) -> Path:
         """A new empty directory in the store's file system; removed by a later process if this one dies."""

@@ -66,7 +66,7 @@ class FakeWork:
             (out / name).write_text(content)
         tree = store.put_tree(out)
         result = ActionResult(tree.digest, 12.5, 2_000_000, 1_000_000, "logs/none", "2026-01-01T00:00:00+00:00")
-        store.record(status.key, status.document, result, name=action.name)
+        store.record(status.key, status.document, result, name=action.name.partition("@")[0])
         return result
 
 
@@ -173,7 +173,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("SDBUILD_CACHE", str(tmp_path / "cache"))
     work = FakeWork()
     monkeypatch.setattr(
-        cli.LocalExecutor, "run", lambda self, action, status: work.run(self._store, action, status), raising=True
+        cli.LocalExecutor,
+        "run",
+        lambda self, action, status, memory: work.run(self._store, action, status),
+        raising=True,
     )
     made = Workspace(root, tmp_path / "cache", work, capsys)
     made.recipe()

@@ -75,7 +75,7 @@ def test_a_damaged_record_is_none(store: Store, fill: Filler, text: str) -> None
     assert store.document(key_of(document)) is None
     assert store.slot_read("slot") is None
     assert store.slots() == {}
-    assert store.expectation("quantize:unet") is None
+    assert list(store.history("quantize:unet")) == []
 
 
 def test_a_document_that_was_changed_is_none(store: Store, fill: Filler) -> None:
@@ -100,25 +100,17 @@ def test_a_task_remembers_its_last_action(store: Store, fill: Filler) -> None:
         store.slot_write("x" * 300, key_of(second))
 
 
-def test_the_nearest_earlier_run_is_expected(store: Store, fill: Filler) -> None:
+def test_earlier_runs_are_told_newest_first(store: Store, fill: Filler) -> None:
     small, large = _document(6, "a"), _document(6, "b")
     _record(store, fill, small, seconds=1.0)
     _record(store, fill, large, seconds=100.0)
-    assert store.expectation("quantize:vae") is None
-    seconds = {
-        "latest": store.expectation("quantize:unet"),
-        "small": store.expectation("quantize:unet", _document(4, "a")),
-        "large": store.expectation("quantize:unet", _document(4, "b")),
-    }
-    assert {name: result.seconds for name, result in seconds.items() if result} == {
-        "latest": 100.0,
-        "small": 1.0,
-        "large": 100.0,
-    }
-    store.slot_write("sd15/quantize:unet", key_of(small))
-    result = store.expectation("sd15/quantize:unet")
-    assert result is not None
-    assert result.seconds == 1.0
+    assert list(store.history("quantize:vae")) == []
+    assert [(document, result.seconds) for document, result in store.history("quantize:unet")] == [
+        (large, 100.0),
+        (small, 1.0),
+    ]
+    assert store.histories() == ["quantize:unet"]
+    _, result = next(iter(store.history("quantize:unet")))
     assert result.memory == 1_000
     assert dataclasses.replace(result, peak_anonymous=0).memory == 2_000
 

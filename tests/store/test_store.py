@@ -263,7 +263,7 @@ def test_a_read_only_store_writes_nothing(store: Store, fill: Filler, tmp_path: 
     external = fill("checkpoint", {"model.safetensors": b"x"}) / "model.safetensors"
     assert absent.lookup("0" * 64) is None
     assert absent.slot_read("recipe/convert:unet") is None
-    assert absent.expectation("convert:unet") is None
+    assert list(absent.history("convert:unet")) == []
     assert absent.probe_reference({"a": external}) is None
     assert not absent.has_tree("0" * 64)
     assert not absent.matches("0" * 64, tmp_path)
