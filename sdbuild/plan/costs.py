@@ -1,6 +1,7 @@
 """What each action of a graph is expected to take, before it runs: as measured where the same has run, else estimated.
 
-An earlier run counts only when it did the same to the same amount: equal parameters, and inputs of nearly equal size.
+An earlier run counts only when it did the same to the same amount: equal parameters (but for bits and names), and inputs
+of nearly equal size.
 Everything else is estimated from the number of weights, the sizes in the recipe, and how fast this machine was so far.
 """
 
@@ -25,6 +26,8 @@ _SAME_SIZE = 0.02
 _READ_BYTES_PER_SECOND = 1e9
 _SMALL_FILES_SECONDS = 1.0
 _WITHOUT_WEIGHTS = ("index", "scheduler", "tokenizer", "tokenizer_2", "tokenizer_3")
+# Other bits, gates and names cost nearly the same.
+_NOT_SIZING = ("bits", "gates", "method", "origin", "recipe", "model", "target", "quantization", "compression")
 _SPEEDS = (0.1, 20.0)
 _CALIBRATED_FROM = 1.0  # seconds; shorter runs say little of a machine
 _SMALL = 0  # tokenizers, configurations, figures and samples: next to nothing beside weights
@@ -171,10 +174,10 @@ class Costs:
 
     def _measured(self, action: Action) -> ActionResult | None:
         """The newest run of the same kind that did the same to as much."""
-        status = self._statuses[action]
+        wanted = _sizing(action.parameters)
         sizes = self._input_bytes(action)
         for document, result in self._store.history(_kind(action)):
-            if document["parameters"] != (status.document or {}).get("parameters"):
+            if _sizing(document["parameters"]) != wanted:
                 continue
             before = {role: self._tree_bytes(digest) for role, digest in document["inputs"].items()}
             if set(before) == set(sizes) and all(_alike(before[role], sizes[role]) for role in sizes):
@@ -223,6 +226,11 @@ def _executed(stage: str, numbers: float, parameters: Mapping[str, Any]) -> Work
 
 def _is_model(role: str, action: Action) -> bool:
     return action.stage.name in ("convert", "quantize", "chunk", "compile") and not role.startswith("verify-")
+
+
+def _sizing(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that decide how much there is to do."""
+    return {name: value for name, value in parameters.items() if name not in _NOT_SIZING}
 
 
 def _alike(before: int | None, now: int | None) -> bool:
