@@ -1,8 +1,8 @@
 """What each action of a graph is expected to take, before it runs: as measured where the same has run, else estimated.
 
-An earlier run counts only when it did the same to the same amount: equal parameters (but for bits and names), and inputs
-of nearly equal size.
-Everything else is estimated from the number of weights, the sizes in the recipe, and how fast this machine was so far.
+An earlier run counts only when it did the same to as much: equal parameters (but for bits and names), and inputs of
+nearly equal size. Everything else is estimated from the number of weights, the sizes in the recipe, and how fast this
+machine was so far.
 """
 
 from __future__ import annotations
