@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from sdbuild.console.command import VariableCommand
 from sdbuild.console.tables import shown_path, write_table
 from sdbuild.console.variables import OUT, RECIPE, TARGET
 from sdbuild.plan.errors import PlanError, nearest
