@@ -29,7 +29,7 @@ COMPONENT_FOLDERS: Mapping[str, str] = {
 }
 """Source component → its folder in a checkpoint of diffusers' layout ("" is the checkpoint's root)."""
 
-BUILTIN_GENERATOR = 1
+BUILTIN_GENERATOR = 2
 """Raised when the bytes of the generated (`builtin:`) checkpoints change."""
 
 _TOKENIZER_FILES = (

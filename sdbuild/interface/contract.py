@@ -30,7 +30,6 @@ MEANINGS = {
     "TR": "number of the refiner's time ids",
     "N": "number of T5's tokens",
     "S": "number of text states",
-    "PP": "width of both pooled text states",
     "G": "width of the embedded guidance scale",
 }
 

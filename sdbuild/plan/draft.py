@@ -35,6 +35,9 @@ SAMPLES = 3
 
 SEED = 0
 
+SAFETY_CHECKER_LATENT = 64
+"""Of the picture that the Swift package feeds the safety checker, 512 by 512 pixels (SafetyChecker.swift)."""
+
 # What LoRAs are trained on.
 _ADAPTED = ("unet", "text_encoder", "text_encoder_2")
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -254,6 +257,9 @@ class TargetPlan:
         if part.component in _TEXT_ENCODERS:
             # A text encoder's own files do not say which pipeline it belongs to, and its outputs depend on that.
             return parameters | {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
+        if part.component == "safety_checker":
+            # The Swift package feeds it a picture of 512 by 512, whatever it has drawn.
+            return parameters | {"latent_height": SAFETY_CHECKER_LATENT, "latent_width": SAFETY_CHECKER_LATENT}
         parameters |= {"latent_height": recipe.latent.height, "latent_width": recipe.latent.width}
         if part.component in _DENOISERS:
             # The Swift package always feeds SD 3's transformer two samples.

@@ -17,13 +17,14 @@ from sdbuild.bundle import document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES, find_models
 from sdbuild.bundle.settings import swift_package
+from sdbuild.bundle.t5_tokenizer import write_t5_tokenizer
 from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
 from sdbuild.interface.swift.files import T5_TOKENIZER, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
 
-STAGE = Stage(name="bundle", version=3)
+STAGE = Stage(name="bundle", version=4)
 
 _VERIFICATION = "verify-"
 _FILES = ("index", "tokenizer", "tokenizer_3", "vae")
@@ -61,8 +62,9 @@ def run(
             models[name.rpartition(".")[0]] = described | {"memory": _memory(footprints.get(path.stem), params)}
     facts = document.checkpoint_facts(inputs["index"], inputs.get("vae"))
     if "tokenizer_3" in inputs:
-        for name in T5_TOKENIZER:
-            place(inputs["tokenizer_3"] / name, resources / name)
+        configuration, _ = T5_TOKENIZER
+        place(inputs["tokenizer_3"] / configuration, resources / configuration)
+        write_t5_tokenizer(inputs["tokenizer_3"], resources)
     conditioned = {"controlnets": bool(params["controlnets"]), "t2i_adapters": "t2i_adapters" in params}
     facts["extensions"] = document.extensions(facts, **conditioned)
     if "tokenizer" in inputs:

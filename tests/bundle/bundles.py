@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sdbuild.builtin.tiny import tokenizer
+from sdbuild.builtin.tiny import tokenizer, unigram
+from sdbuild.bundle.t5_tokenizer import for_swift
 
 Shape = tuple[int, ...]
 Port = tuple[Shape, str]
@@ -67,8 +68,8 @@ SD: dict[str, Model] = {
     "VAEDecoder": VAE_DECODER,
     "VAEEncoder": VAE_ENCODER,
     "SafetyChecker": Model(
-        takes(clip_input=(1, 3, 224, 224), images=(1, 128, 96, 3), adjustment=(1,)),
-        gives(filtered_images=(1, 128, 96, 3), has_nsfw_concepts=(1,), concept_scores=(1, 17)),
+        takes(clip_input=(1, 3, 224, 224), images=(1, 512, 512, 3), adjustment=(1,)),
+        gives(filtered_images=(1, 512, 512, 3), has_nsfw_concepts=(1,), concept_scores=(1, 17)),
     ),
 }
 SD_CHUNKED = {name: model for name, model in SD.items() if name not in ("Unet", "ControlledUnet")} | {
@@ -227,8 +228,10 @@ def write_resources(path: Path, kind: str, suffix: str = ".mlpackage") -> Resour
     if kind != "multilingual":
         write_tokenizer(path)
     if kind == "sd3":
-        for name in ("tokenizer_config.json", "tokenizer.json"):
-            (path / name).write_text("{}")
+        files = unigram.files()
+        files |= {"tokenizer.json": for_swift(files["tokenizer.json"])}
+        for name, content in files.items():
+            (path / name).write_text(json.dumps(content), encoding="utf-8")
     return resources
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,24 @@ def renamed(name: str, old: str, new: str) -> Break:
     return edit(name, change)
 
 
+def tokenizer(change: Callable[[dict[str, Any]], object]) -> Break:
+    def work(content: str) -> str:
+        whole = json.loads(content)
+        change(whole)
+        return json.dumps(whole)
+
+    return text("tokenizer.json", work)
+
+
+def piece(*texts: str, at: int = 1000) -> Break:
+    def change(whole: dict[str, Any]) -> None:
+        whole["model"]["vocab"][at:at] = [[each, 0.0] for each in texts]
+
+    return tokenizer(change)
+
+
 CONTROLNET = "controlnet/TinyControlnet"
+TRANSFORMER, POOLED = "MultiModalDiffusionTransformer", "pooled_text_embeddings"
 HIDDEN = "encoder_hidden_states"
 
 CASES: list[tuple[str, str, Break, str]] = [
@@ -159,12 +177,7 @@ CASES: list[tuple[str, str, Break, str]] = [
         edit("VAEDecoder", lambda m: m.with_input("z", (1, 4, 16, 16))),
         "latent width 16, but 12",
     ),
-    (
-        "shape-agreement",
-        "sd",
-        edit("SafetyChecker", lambda m: m.with_input("images", (1, 64, 96, 3))),
-        "height 64, but 128",
-    ),
+    ("shape", "sd", edit("SafetyChecker", lambda m: m.with_input("images", (1, 128, 96, 3))), "axis 1 is 128"),
     (
         "shape-agreement",
         "sdxl",
@@ -191,9 +204,35 @@ CASES: list[tuple[str, str, Break, str]] = [
         "text-width",
         "sd3",
         edit("TextEncoder", lambda m: m.with_output("pooled_outputs", (1, 512))),
-        "2048, .* give 1792",
+        "pooled states 512 and 1280 wide, together 1792, must be 2048",
     ),
-    ("text-width", "sd3", edit("TextEncoder", lambda m: m.with_output("hidden_embeds", (1, 77, 4096))), "do not fit"),
+    (
+        "text-width",
+        "sd3",
+        edit("TextEncoder", lambda m: m.with_output("hidden_embeds", (1, 77, 1024))),
+        "states 1024 and 1280 wide, together 2304, must be 2048",
+    ),
+    ("shape", "sd3", edit(TRANSFORMER, lambda m: m.with_input(POOLED, (2, 160, 1, 1))), "axis 1 is 160"),
+    ("shape", "sd3", edit("TextEncoder", lambda m: m.with_input("input_ids", (1, 64))), "64 tokens, must be 77"),
+    ("t5-tokenizer", "sd3", tokenizer(lambda t: t["pre_tokenizer"]["pretokenizers"][1].pop("add_prefix_space")), "▁"),
+    ("t5-tokenizer", "sd3", tokenizer(lambda t: t.update(normalizer={"type": "Strip"})), "Strip, which ends the app"),
+    ("t5-tokenizer", "sd3", tokenizer(lambda t: t.update(decoder={"type": "WordPiece"})), "decoder: WordPiece"),
+    ("t5-tokenizer", "sd3", tokenizer(lambda t: t["model"].update(vocab={"a": 0})), "no list of pieces"),
+    ("t5-tokenizer", "sd3", tokenizer(lambda t: t["model"].pop("unk_id")), "unk_id None"),
+    (
+        "t5-tokenizer",
+        "sd3",
+        tokenizer(lambda t: t["model"]["vocab"].extend([["é", 0.0], ["e\u0301", 0.0]])),
+        "same text",
+    ),
+    ("t5-tokenizer", "sd3", piece(" "), "one space has id 224"),
+    (
+        "t5-tokenizer",
+        "sd3",
+        tokenizer(lambda t: t["model"]["vocab"].insert(0, ["<s>", 0.0])),
+        "</s> has id 2, must be 1",
+    ),
+    ("t5-tokenizer", "sd3", text("tokenizer.json", lambda t: t[:-4]), "malformed"),
     ("time-ids", "sdxl", edit("Unet", lambda m: m.with_input("time_ids", (2, 5))), "5 values, must be 6"),
     ("time-ids", "sdxl", edit("UnetRefiner", lambda m: m.with_input("time_ids", (2, 6))), "6 values, must be 5"),
     ("time-ids", "refiner", edit("Unet", lambda m: m.with_input("time_ids", (2, 6))), "6 values, must be 5"),

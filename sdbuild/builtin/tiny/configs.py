@@ -95,7 +95,8 @@ def _scheduler(name: str, **changes: Any) -> Config:
     } | changes
 
 
-# The widths of the text, 4096, and of the latents, 16, are those of every SD 3: the Swift package counts on them.
+# The widths of the text, 768 + 1280 and 4096, of the pooled text, 2048, and of the latents, 16, are those of every SD 3:
+# the Swift package counts on them.
 _TRANSFORMER: Config = {
     "_class_name": "SD3Transformer2DModel",
     "_diffusers_version": _DIFFUSERS,
@@ -107,7 +108,7 @@ _TRANSFORMER: Config = {
     "num_layers": 3,
     "out_channels": 16,
     "patch_size": 2,
-    "pooled_projection_dim": 64 + 96,
+    "pooled_projection_dim": 768 + 1280,
     "pos_embed_max_size": 24,
     "sample_size": 32,
 }
@@ -324,13 +325,15 @@ PIPELINES: dict[str, dict[str, Config]] = {
             ).items()
             if name != "unet"
         },
-        "text_encoder": _text("CLIPTextModelWithProjection"),
+        "text_encoder": _text(
+            "CLIPTextModelWithProjection", hidden_size=768, num_attention_heads=12, projection_dim=768
+        ),
         "text_encoder_2": _text(
             "CLIPTextModelWithProjection",
             hidden_act="gelu",
-            hidden_size=96,
-            intermediate_size=192,
-            projection_dim=96,
+            hidden_size=1280,
+            num_attention_heads=20,
+            projection_dim=1280,
         ),
         "text_encoder_3": _T5,
         "tokenizer": {"padding": END},

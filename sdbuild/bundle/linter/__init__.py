@@ -19,6 +19,7 @@ from sdbuild.bundle.linter.chunks import joined, lint_feed
 from sdbuild.bundle.linter.contents import Contents, scan
 from sdbuild.bundle.linter.document import lint_document
 from sdbuild.bundle.linter.models import Sizes, lint_model
+from sdbuild.bundle.linter.t5_tokenizer import lint_t5_tokenizer
 from sdbuild.bundle.linter.tokenizer import lint_tokenizer
 from sdbuild.bundle.linter.violation import RULES, Violation
 from sdbuild.interface.swift.rows import CHUNKED, ROWS
@@ -51,6 +52,8 @@ def lint(resources: Path, document: Mapping[str, Any] | None = None) -> list[Vio
     violations += lint_sizes(contents, sizes)
     if contents.has("TextEncoder") or contents.has("TextEncoder2"):
         violations += lint_tokenizer(resources)
+    if contents.kind == "sd3":
+        violations += lint_t5_tokenizer(resources)
     if document is not None:
         violations += lint_document(document, resources, contents, sizes)
     return violations

@@ -13,7 +13,9 @@ from sdbuild.interface.contract import Conditioners, Numbered
 from sdbuild.interface.swift.rows import CONDITIONERS, REQUIRED
 
 _REFINER_IDS, _BASE_IDS = 5, 6
-_SD3_POOLED, _SD3_TOKENS = 4096, 77
+# The states of both encoders, which the package fills up with 2048 zeros to 4096, and their pooled states
+# (StableDiffusion3Pipeline.swift, encodePrompt and generateConditioning).
+_SD3_WIDTH, _SD3_TOKENS = 2048, 77
 
 
 def lint_presence(contents: Contents) -> Iterator[Violation]:
@@ -115,12 +117,13 @@ def _lint_xl(contents: Contents, sizes: Sizes) -> Iterator[Violation]:
 
 
 def _lint_sd3(sizes: Sizes) -> Iterator[Violation]:
-    pooled, first, second = sizes.get("PP"), sizes.get("P1"), sizes.get("P")
-    if pooled is not None and first is not None and second is not None and pooled != first + second:
-        yield Violation("text-width", sizes.places["PP"], f"width {pooled}, the text encoders give {first + second}")
-    widths = [sizes.get(letter) or 0 for letter in ("D1", "D2")]
-    if sum(widths) > _SD3_POOLED:
-        yield Violation("text-width", sizes.places["D2"], f"widths {widths} do not fit in {_SD3_POOLED}")
+    for letters, what in ((("D1", "D2"), "states"), (("P1", "P"), "pooled states")):
+        widths = [width for letter in letters if (width := sizes.get(letter)) is not None]
+        if len(widths) == len(letters) and sum(widths) != _SD3_WIDTH:
+            message = f"{what} {' and '.join(map(str, widths))} wide, together {sum(widths)}, must be {_SD3_WIDTH}"
+            yield Violation("text-width", sizes.places[letters[1]], message)
+    if (tokens := sizes.get("L")) not in (None, _SD3_TOKENS):
+        yield Violation("shape", sizes.places["L"], f"{tokens} tokens, must be {_SD3_TOKENS}")
     states = sizes.get("S")
     if states is not None and states < _SD3_TOKENS:
         yield Violation("shape", sizes.places["S"], f"{states} text states, must be {_SD3_TOKENS} or more")

@@ -27,6 +27,7 @@ RULES = {
     "residuals": "ControlNets give exactly the residuals that ControlledUnet takes, under the same names",
     "features": "T2I-Adapters give exactly the features that AdaptedUnet takes, but for the batch, by the same names",
     "t5-files": "T5's model and its two tokenizer files are there together, or none is",
+    "t5-tokenizer": "swift-transformers 0.1.8, which the Swift package uses, knows every part of T5's tokenizer",
     "tokenizer-missing": "`vocab.json` and `merges.txt` are needed to read a prompt",
     "vocabulary": "`vocab.json` maps each token to an id of its own",
     "special-token": "the Swift package looks these tokens up by name",

@@ -46,8 +46,8 @@ def _decoder(channels: int) -> Row:
 
 _ENCODER = Row((Port("x", (1, 3, "H", "W")),), (Port("latent", (1, 8, "h", "w")),), any_input=True, any_output=True)
 _SAFETY_CHECKER = Row(
-    (Port("clip_input", (1, 3, 224, 224)), Port("images", (1, "H", "W", 3)), Port("adjustment", (1,))),
-    (Port("filtered_images", (1, "H", "W", 3)), Port("has_nsfw_concepts", None), Port("concept_scores", None)),
+    (Port("clip_input", (1, 3, 224, 224)), Port("images", (1, 512, 512, 3)), Port("adjustment", (1,))),
+    (Port("filtered_images", None), Port("has_nsfw_concepts", None), Port("concept_scores", None)),
 )
 _CONTROLNET_ROW = Row(
     (
@@ -74,7 +74,7 @@ _TRANSFORMER = Row(
         Port("latent_image_embeddings", (2, 16, "h", "w")),
         Port("timestep", (2,)),
         Port("token_level_text_embeddings", (2, 4096, 1, 154)),
-        Port("pooled_text_embeddings", (2, "PP", 1, 1)),
+        Port("pooled_text_embeddings", (2, 2048, 1, 1)),
     ),
     (Port("denoiser_output", (2, 16, "h", "w")),),
     any_output=True,
