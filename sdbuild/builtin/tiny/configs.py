@@ -95,8 +95,8 @@ def _scheduler(name: str, **changes: Any) -> Config:
     } | changes
 
 
-# The widths of the text, 768 + 1280 and 4096, of the pooled text, 2048, and of the latents, 16, are those of every SD 3:
-# the Swift package counts on them.
+# The widths of the text, 768 + 1280 and 4096, of the pooled text, 2048, and of the latents, 16, are those of every
+# SD 3: the Swift package counts on them.
 _TRANSFORMER: Config = {
     "_class_name": "SD3Transformer2DModel",
     "_diffusers_version": _DIFFUSERS,
