@@ -1,5 +1,11 @@
 """The `sdbuild` command: doit with our tasks and commands, for any working directory."""
 
+# ruff: noqa: E402 (before anything else is imported, the working folder is no place to import from)
+
+from sdbuild.isolation import leave_working_folder
+
+leave_working_folder()
+
 import runpy
 import sys
 import time

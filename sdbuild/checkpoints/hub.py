@@ -4,13 +4,17 @@ The client library does the transfers (resumable, into the user's Hub cache); th
 top: one request for the file list, content hashes compared (over plain HTTP the client compares sizes only), patience
 with an overloaded server, and errors that say what to do. ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_CACHE`` and
 ``HF_HUB_OFFLINE`` mean what they mean to the client.
+
+The Hub's cache is the user's, and other programs' too: only the client adds to it, and nothing in it is ever removed.
+A file of it that is not what it should be is passed over: it is fetched anew into a folder of the build's own.
 """
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import os
-import re
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,13 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdbuild.checkpoints.hub_errors import HubError, explain, is_offline, is_transient
+from sdbuild.checkpoints.hub_cache import COMMIT, is_intact, snapshot_files
+from sdbuild.checkpoints.hub_errors import HubError, asked_to_wait, explain, is_offline, is_transient, overheard, reason
+from sdbuild.paths import is_relative
 
 Progress = Callable[[float, str], None]
 
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a transient failure
+_LONGEST_WAIT = 120.0  # what a Hub may ask for; it is not waited for longer
 _REPORT_SECONDS = 1.0
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,22 @@ class Hub:
     Args:
         endpoint: the Hub's address; by default ``HF_ENDPOINT``, else huggingface.co.
         cache: the cache directory; by default ``HF_HUB_CACHE``, else the client's own.
-        waits: seconds to wait before each retry.
+        waits: seconds to wait before each retry, where the Hub does not say how long.
+        say: called with what is waited for.
     """
 
     def __init__(
-        self, endpoint: str | None = None, cache: Path | None = None, waits: tuple[float, ...] = _WAITS
+        self,
+        endpoint: str | None = None,
+        cache: Path | None = None,
+        waits: tuple[float, ...] = _WAITS,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint = endpoint or os.environ.get("HF_ENDPOINT")
         environment = os.environ.get("HF_HUB_CACHE")
         self.cache = cache or (Path(environment).expanduser() if environment else None)
         self.waits = waits
+        self.say = say
 
     def repository(self, name: str, revision: str | None = None) -> Repository:
         """Read what `name` holds at `revision` (a commit, branch or tag; the default branch when None).
@@ -100,9 +112,12 @@ class Hub:
             if cached is None:
                 raise
             return cached
+        if not COMMIT.fullmatch(str(info.sha)):
+            raise HubError(f"{where}: the Hub names no commit for it, but {str(info.sha)[:60]!r}. Try again later.")
         files = (
             RemoteFile(item.rfilename, item.size, item.lfs.sha256 if item.lfs else None, item.blob_id)
             for item in info.siblings
+            if is_relative(item.rfilename)  # a name that leads out of a folder is no file that could be wanted
         )
         return Repository(name, info.sha, tuple(sorted(files, key=lambda file: file.name)))
 
@@ -112,7 +127,7 @@ class Hub:
         An interrupted transfer is resumed, in this call or the next one; a file that is there already costs nothing.
 
         Raises:
-            HubError: a transfer failed for good, or a file's bytes are not the ones the Hub declared.
+            HubError: a transfer failed for good, or a file's bytes are not the ones that the Hub or a lock declares.
         """
         known = {file.name: file for file in repository.files}
         files = [known[name] for name in names]
@@ -138,21 +153,30 @@ class Hub:
 
         disable_progress_bars()
 
-        def transfer() -> Path:
+        def transfer(cache: Path | None = self.cache) -> Path:
             arguments: dict[str, Any] = {"revision": repository.commit, "endpoint": self.endpoint}
             if repository.offline:
                 arguments["local_files_only"] = True
-            return Path(hf_hub_download(repository.name, file.name, cache_dir=self.cache, **arguments))
+            return Path(hf_hub_download(repository.name, file.name, cache_dir=cache, **arguments))
 
         where = f"{repository.name}@{repository.commit[:12]}, {file.name}"
         path = self._watched(lambda: self._patiently(transfer, where), self._folder(repository.name), report)
-        if not _is_intact(path, file):
-            # The next attempt must not resume from, nor trust, what is wrong.
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
+        if is_intact(path, file):
+            return path
+        if repository.offline:
             raise HubError(
-                f"{where}: the downloaded file's hash is not the one that the Hub or the recipe's lock declares. It "
-                "was removed from the cache; run again, and look at proxies and disks if it happens again."
+                f"{where}: its copy in the Hub cache is damaged ({path}), and the Hub cannot be reached. Connect to "
+                "the network; nothing was removed from the cache."
+            )
+        self.say(f"{file.name}: the copy in the Hub cache is damaged ({path}); it is left there and fetched anew")
+        # Not into the user's cache, where the damaged file may be in use; the build's own folder goes with the build.
+        aside = Path(tempfile.mkdtemp(prefix="sdbuild-hub-"))  # in a worker, gone with the scratch folder
+        atexit.register(shutil.rmtree, aside, ignore_errors=True)
+        path = self._watched(lambda: self._patiently(lambda: transfer(aside), where), aside, report)
+        if not is_intact(path, file):
+            raise HubError(
+                f"{where}: the downloaded file's hash is not the one that the Hub or the recipe's lock declares. "
+                "Nothing was taken; look at the lock, at proxies and disks, then run again."
             )
         return path
 
@@ -170,10 +194,11 @@ class Hub:
         # A daemon, so that an interrupt from the keyboard ends the process and not after the file.
         threading.Thread(target=transfer, name="download", daemon=True).start()
         arrived = 0
-        while not wait([future], timeout=_REPORT_SECONDS).done:
-            # A finished file has lost its unfinished name a moment before the client returns.
-            arrived = max(arrived, _unfinished_bytes(folder / "blobs", started))
-            report(arrived)
+        with overheard(self.say):
+            while not wait([future], timeout=_REPORT_SECONDS).done:
+                # A finished file has lost its unfinished name a moment before the client returns.
+                arrived = max(arrived, _unfinished_bytes(folder / "blobs", started))
+                report(arrived)
         return future.result()
 
     def _patiently(self, work: Callable[[], Any], where: str) -> Any:
@@ -184,7 +209,12 @@ class Hub:
             except Exception as error:
                 if pause is None or is_offline(error) or not is_transient(error):
                     raise explain(error, where) from error
-                time.sleep(pause)
+                asked = asked_to_wait(error)
+                if asked is not None and asked > _LONGEST_WAIT:
+                    raise explain(error, where) from error
+                seconds = pause if asked is None else asked
+                self.say(f"{where}: {reason(error)}; waits {seconds:.0f} s before it asks again")
+                time.sleep(seconds)
         raise AssertionError("unreachable")
 
     def _folder(self, name: str) -> Path:
@@ -193,17 +223,11 @@ class Hub:
         return (self.cache or Path(HF_HUB_CACHE)) / ("models--" + name.replace("/", "--"))
 
     def _cached(self, name: str, revision: str) -> Repository | None:
-        folder = self._folder(name)
-        reference = folder / "refs" / revision
-        if _COMMIT.fullmatch(revision):
-            commit = revision
-        elif reference.is_file():
-            commit = reference.read_text().strip()
-        else:
+        found = snapshot_files(self._folder(name), revision)
+        if found is None:
             return None
-        snapshot = folder / "snapshots" / commit
-        files = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
-        return Repository(name, commit, tuple(map(RemoteFile, files)), offline=True) if files else None
+        commit, files = found
+        return Repository(name, commit, tuple(RemoteFile(*file) for file in files), offline=True)
 
 
 def _unfinished_bytes(blobs: Path, since: float) -> int:
@@ -216,15 +240,3 @@ def _unfinished_bytes(blobs: Path, since: float) -> int:
         if status.st_mtime >= since - 1:
             sizes.append(status.st_size)
     return max(sizes)
-
-
-def _is_intact(path: Path, file: RemoteFile) -> bool:
-    """Whether the file's content has the declared hash; True when none was declared."""
-    with path.open("rb") as stream:
-        if file.sha256 is not None:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
-        if file.git_sha1 is not None and file.size is not None:
-            digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
-            digest.update(stream.read())
-            return digest.hexdigest() == file.git_sha1
-    return True

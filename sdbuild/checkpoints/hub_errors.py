@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from sdbuild.errors import SdbuildError
 
-_TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+_TOO_MANY = 429
+_TRANSIENT_STATUS = frozenset({408, _TOO_MANY, 500, 502, 503, 504})
 
 
 class HubError(SdbuildError):
@@ -42,6 +47,44 @@ def is_transient(error: BaseException) -> bool:
     if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
         return False
     return any(isinstance(cause, HTTPError) or "Consistency check failed" in str(cause) for cause in causes)
+
+
+def asked_to_wait(error: BaseException) -> float | None:
+    """The seconds that the Hub's answer asks to wait (``Retry-After``, RFC 9110 10.2.3); None where it says nothing."""
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None)
+        value = headers.get("Retry-After") if headers is not None else None
+        if value is None:
+            continue
+        if value.strip().isdecimal() and len(value) < 10:
+            return float(value)
+        with contextlib.suppress(ValueError, TypeError):
+            return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    return None
+
+
+def reason(error: BaseException) -> str:
+    """A passing failure in a few words."""
+    status = _status(error)
+    if status == _TOO_MANY:
+        return "too many requests (HTTP 429)"
+    return f"the Hub has a problem (HTTP {status})" if status is not None else "the transfer was cut"
+
+
+@contextlib.contextmanager
+def overheard(say: Callable[[str], None]) -> Iterator[None]:
+    """Pass on what the client's own retries say: it waits, minutes if the Hub asks for it, and only logs that."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    logger, ear = logging.getLogger("huggingface_hub"), Ear(logging.WARNING)
+    logger.addHandler(ear)
+    try:
+        yield
+    finally:
+        logger.removeHandler(ear)
 
 
 def explain(error: BaseException, where: str) -> HubError:
@@ -80,7 +123,9 @@ def explain(error: BaseException, where: str) -> HubError:
         return HubError(f"{where}: the file is not in the repository at this revision. See {page}/tree.")
     if caused_by(errors.HFValidationError):
         return HubError(f"{where}: this is no name of a repository; write owner/name, or a path that starts with ./")
-    return HubError(f"{where}: {_advice(status, error)}")
+    asked = asked_to_wait(error)
+    more = f" It asks to wait {asked:.0f} s." if asked else ""
+    return HubError(f"{where}: {_advice(status, error)}{more}")
 
 
 def _advice(status: int | None, error: BaseException) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdbuild import isolation
 from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.errors import PlanError, nearest
@@ -122,7 +123,7 @@ def _find(plan: Plan, stage: str, component: str) -> Action:
 def _build(request: BuildRequest, *tasks: str) -> None:
     """Run a build as the user would; what it prints goes to standard error, where it is in nobody's way."""
     words = [f"{name}={value}" for name, value in request.variables.items()]
-    command = [sys.executable, "-m", "sdbuild.cli", *words, *tasks]
-    status = subprocess.run(command, stdout=sys.stderr.fileno(), check=False).returncode
+    command = isolation.command("sdbuild.cli", *words, *tasks)
+    status = subprocess.run(command, stdout=2, env=isolation.environment(), check=False).returncode
     if status:
         raise BuildFailedError(status if status > 0 else 1, ", ".join(tasks))

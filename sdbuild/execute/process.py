@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sdbuild
+from sdbuild import isolation
 from sdbuild.execute.errors import Interrupted
 from sdbuild.execute.memory_budget import available_memory, usage_of
 
@@ -96,7 +96,7 @@ def run_worker(
         description.write_text(json.dumps(_describe(job, progress_write, alive_read)))
         with job.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", str(_WORKER), str(description)],
+                isolation.command(str(_WORKER), str(description)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -127,22 +127,17 @@ def _describe(job: Job, progress: int, alive: int) -> dict[str, Any]:
         "progress": progress,
         "alive": alive,
         "threads": _usable_processors(),
-        "path": [os.path.abspath(folder) for folder in sys.path],  # noqa: PTH100 ("" is the current folder)
     }
 
 
 def _environment(folder: Path) -> dict[str, str]:
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    package = str(Path(sdbuild.__file__).parent.parent)
-    inherited = os.environ.get("PYTHONPATH")
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{package}{os.pathsep}{inherited}" if inherited else package,
-        "PYTHONHASHSEED": "0",  # the order of a set must not shape an artifact
-        "PYTHONUNBUFFERED": "1",  # what was printed before a kill is in the log
-        "TMPDIR": str(temporary),  # removed with the rest, whatever happens to the worker
-    }
+    return isolation.environment(
+        PYTHONHASHSEED="0",  # the order of a set must not shape an artifact
+        PYTHONUNBUFFERED="1",  # what was printed before a kill is in the log
+        TMPDIR=str(temporary),  # removed with the rest, whatever happens to the worker
+    )
 
 
 def _usable_processors() -> int:

@@ -1,4 +1,4 @@
-"""The process that runs one action: `python worker.py JOB`.
+"""The process that runs one action: `worker.py JOB`, by way of `sdbuild.start`.
 
 It reads the job, imports the stage and calls it. What the stage prints goes to the log, which is this process's
 standard output and error; progress and the ending go as JSON lines through a pipe of their own. When the parent dies,
@@ -63,7 +63,6 @@ def main(job_path: str) -> int:
     os.set_inheritable(job["progress"], False)
     faulthandler.enable()
     os.environ.setdefault("OMP_NUM_THREADS", str(job["threads"]))
-    sys.path[:] = job["path"]
     progress = PipeProgress(job["progress"])
     try:
         module, _, function = job["entry"].partition(":")

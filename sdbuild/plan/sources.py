@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.builtin import shapes
+from sdbuild.checkpoints import offline
 from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts, read_single_file_facts
 from sdbuild.checkpoints.files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
 from sdbuild.checkpoints.single_file import PredictionType
@@ -102,7 +103,9 @@ class Source:
                 if component == SINGLE_FILE:
                     parameters["file"] = self.reference.file
                 parameters |= {"precision": precision} if precision is not None else {}
-                return parameters | ({"files": self._locked_files(parameters)} if self.locked is not None else {})
+                if self.locked is not None:
+                    return parameters | {"files": self._locked_files(parameters)}
+                return parameters | (offline.choice(version, parameters) if offline.is_asked_for() else {})
 
     def files(self, component: str, precision: str | None) -> Mapping[str, Path]:
         """Path in the component's tree → file, for a local checkpoint; empty for all else.

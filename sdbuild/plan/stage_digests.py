@@ -31,8 +31,8 @@ _PACKAGE = Path(sdbuild.__file__).parent
 RECORD = _PACKAGE.parent / "tests" / "plan" / "stage_digests.json"
 _VERSION = re.compile(r"(?<=version=)\d+")
 
-_CANNOT_CHANGE_A_RESULT = ("sdbuild", "sdbuild.errors", "sdbuild.stages")
-"""The version of the whole, what errors are called, and what a declaration looks like."""
+_CANNOT_CHANGE_A_RESULT = ("sdbuild", "sdbuild.documents", "sdbuild.errors", "sdbuild.paths", "sdbuild.stages")
+"""The version of the whole, what is refused, what errors are called, and what a declaration looks like."""
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ same files for everybody, until somebody locks anew.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 
+if TYPE_CHECKING:
+    from sdbuild.recipe.lock_schema import LockedRepositorySchema
+
 FORMAT = 1
 _SUFFIX = ".lock"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,22 @@ def lock_path(recipe: Path) -> Path:
 def read_lock(recipe: Path) -> Lock | None:
     """A recipe's lock; None where it has none.
 
+    A lock decides where bytes from the Hub are written: nothing of it is used before all of it is valid.
+
     Raises:
-        RecipeError: the file is damaged, or of a later format.
+        RecipeError: the file is damaged, of a later format, or says something that no lock may say.
     """
     path = lock_path(recipe)
-    try:
-        document = json.loads(path.read_bytes())
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']}")
-        return Lock(path, tuple(map(_repository, document["repositories"])))
-    except FileNotFoundError:
+    if not path.exists() and not path.is_symlink():
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    from sdbuild.recipe.lock_schema import LockMistake, parse_lock  # here: most recipes have no lock
+
+    try:
+        document = parse_lock(path)
+    except LockMistake as mistake:
         help_ = f"remove it and run `doit lock recipe={recipe.stem}`"
-        raise RecipeError([Diagnostic("lock", f"{path}: cannot be read ({error!r})", None, help_)]) from error
+        raise RecipeError([Diagnostic("lock", f"{path}: {mistake}", None, help_)]) from mistake
+    return Lock(path, tuple(map(_repository, document.repositories)))
 
 
 def write_lock(path: Path, repositories: Iterable[LockedRepository]) -> None:
@@ -118,11 +120,11 @@ def _plain(repository: LockedRepository) -> dict[str, Any]:
     }
 
 
-def _repository(document: Mapping[str, Any]) -> LockedRepository:
-    files = {name: LockedFile(int(file["size"]), file["sha256"]) for name, file in document["files"].items()}
-    if not _COMMIT.fullmatch(document["commit"]) or not all(_SHA256.fullmatch(file.sha256) for file in files.values()):
-        raise ValueError(f"{document['version']}: no commit, or no sha256")
-    sources = document["sources"]
-    if unknown := {name for taken in sources.values() for name in taken.values()} - files.keys():
-        raise ValueError(f"{document['version']}: {sorted(unknown)[0]} has no hash")
-    return LockedRepository(document["version"], document["revision"], document["commit"], files, sources)
+def _repository(document: LockedRepositorySchema) -> LockedRepository:
+    return LockedRepository(
+        document.version,
+        document.revision,
+        document.commit,
+        {name: LockedFile(file.size, file.sha256) for name, file in document.files.items()},
+        {name: dict(files) for name, files in document.sources.items()},
+    )

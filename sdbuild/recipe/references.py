@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from sdbuild.checkpoints.single_file import SUFFIXES, PredictionType
+from sdbuild.paths import is_relative
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES, TokenError, check_token
 
@@ -42,7 +43,7 @@ def _check_version(version: str) -> str:
         )
     if version.startswith((".", "/", "~")) and version.isprintable():
         return version
-    if _HUB_PATTERN.fullmatch(version) and ".." not in version and "--" not in version:
+    if _is_hub_id(version):
         return version
     raise PydanticCustomError(
         "model_version",
@@ -51,16 +52,27 @@ def _check_version(version: str) -> str:
     )
 
 
+def check_hub_id(version: str) -> str:
+    """Return a Hub id, `organisation/name`, and refuse all else with pydantic's error."""
+    if _is_hub_id(version):
+        return version
+    raise PydanticCustomError("hub_id", "not a Hub id", {"help": "write `organisation/name`"})
+
+
+def _is_hub_id(version: str) -> bool:
+    return _HUB_PATTERN.fullmatch(version) is not None and ".." not in version and "--" not in version
+
+
 def _check_file(file: str) -> str:
-    parts = file.split("/")
-    if file.endswith(SUFFIXES) and file.isprintable() and not any(part in ("", ".", "..") for part in parts):
+    if file.endswith(SUFFIXES) and file.isprintable() and is_relative(file):
         return file
     raise PydanticCustomError(
         "single_file", "not a single-file checkpoint", {"help": f"name a file that ends with {' or '.join(SUFFIXES)}"}
     )
 
 
-def _check_revision(revision: str) -> str:
+def check_revision(revision: str) -> str:
+    """Return a branch, tag or commit, and refuse all else with pydantic's error."""
     if _REVISION_PATTERN.fullmatch(revision) and ".." not in revision and "//" not in revision:
         return revision
     raise PydanticCustomError(
@@ -79,7 +91,7 @@ class Reference(Part):
         "file that says it); or `builtin:NAME`, a small checkpoint that sdbuild makes itself.",
         examples=["stable-diffusion-v1-5/stable-diffusion-v1-5", "../checkpoints/mine", "builtin:tiny-sd"],
     )
-    revision: Annotated[str, AfterValidator(_check_revision)] | None = Field(
+    revision: Annotated[str, AfterValidator(check_revision)] | None = Field(
         default=None,
         description="For a Hub id: the commit, 40 hexadecimal digits. A branch or tag is refused by the preflight rule "
         "`unpinned-revision`, because it can mean other files tomorrow.",
@@ -185,8 +197,7 @@ def _check_embedding(version: str) -> str:
 
 
 def _check_embedding_file(file: str) -> str:
-    parts = file.split("/")
-    if file.endswith(EMBEDDING_SUFFIXES) and file.isprintable() and not any(part in ("", ".", "..") for part in parts):
+    if file.endswith(EMBEDDING_SUFFIXES) and file.isprintable() and is_relative(file):
         return file
     help_ = f"name a file that ends with {_EMBEDDING_FILES}"
     raise PydanticCustomError("single_file", "not a textual inversion's file", {"help": help_})

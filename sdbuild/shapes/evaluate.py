@@ -27,6 +27,7 @@ from scipy import ndimage
 
 from sdbuild.builtin.shapes import CHECKPOINT, CONTROLNET
 from sdbuild.console import built
+from sdbuild.isolation import leave_working_folder
 from sdbuild.pipeline import Pipeline
 from sdbuild.pipeline.noise import noise_source
 from sdbuild.pipeline.pictures import to_clip
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--controlnet", action="store_true", help="follow outlines; columns are PyTorch and the bundle")
     parser.add_argument("--safety", action="store_true", help="judge the safety checker, in PyTorch and in the bundle")
     options = parser.parse_args()
+    leave_working_folder()  # the processes of the pool start like this one, and would import from there
     asked = questions(options.prompts)
     recipe = "shapes-controlnet" if options.controlnet else "shapes"
     names = ["PyTorch", "bundle"] if options.controlnet else options.columns.split(",")

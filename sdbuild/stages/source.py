@@ -21,7 +21,9 @@ from typing import Any
 from sdbuild.checkpoints.extraction import extract
 from sdbuild.checkpoints.files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
 from sdbuild.checkpoints.hub import Hub, RemoteFile
+from sdbuild.checkpoints.hub_errors import HubError
 from sdbuild.errors import SdbuildError
+from sdbuild.paths import inside
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
 
@@ -97,7 +99,7 @@ def _take(checkpoint: Path, wanted: _Wanted, out: Path) -> None:
 
 
 def _download(version: str, revision: str | None, wanted: _Wanted, out: Path, progress: Progress) -> None:
-    hub = Hub()
+    hub = Hub(say=lambda message: progress(0.0, message))
     if wanted.locked is not None:
         _download_locked(hub, version, str(revision), wanted.locked, out, progress)
         return
@@ -105,11 +107,17 @@ def _download(version: str, revision: str | None, wanted: _Wanted, out: Path, pr
     where = f"{version}@{repository.commit[:12]}"
     if repository.offline:
         where += " (the part of it in the Hub cache; the Hub cannot be reached)"
-        progress(0.0, f"the Hub cannot be reached: using its cache for {version}")
     files = wanted.select(where, [file.name for file in repository.files])
+    if repository.offline:
+        raise HubError(
+            f"{where}: the cache may hold fewer files than the Hub does, so that another choice might be made with it. "
+            "Connect to the network, lock the recipe (`doit lock`), or set HF_HUB_OFFLINE=1: then what the cache holds "
+            "is built, under a key of its own.",
+            offline=True,
+        )
     paths = hub.download(repository, files.values(), progress)
     for target, source in files.items():
-        place(paths[source], out / target)
+        place(paths[source], inside(out, target))
 
 
 def _download_locked(
@@ -128,7 +136,7 @@ def _download_locked(
         )
     paths = hub.download(replace(repository, files=tuple(pinned.values())), pinned, progress)
     for target, file in locked.items():
-        place(paths[file["name"]], out / target)
+        place(paths[file["name"]], inside(out, target))
 
 
 def _drift(pinned: RemoteFile, found: RemoteFile | None) -> str | None:

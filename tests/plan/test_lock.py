@@ -39,7 +39,7 @@ def hub(workspace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     fake = FakeHub(dict(FILES))
     monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(Hub.__init__, "__defaults__", (None, None, (0.0,)))
+    monkeypatch.setattr(Hub.__init__, "__defaults__", (None, None, (0.0,), lambda _: None))
     monkeypatch.setattr("time.sleep", lambda _: None)
     workspace.recipe(model="{version: owner/model, revision: main}")
     yield fake
@@ -207,7 +207,77 @@ def test_a_damaged_lock_is_refused(workspace: Any, text: str) -> None:
     (workspace.root / "recipes" / "phone.lock").write_text(text)
     ran = workspace("plan", "recipe=phone")
     assert ran.status == 2
-    assert "phone.lock: cannot be read" in ran.err
+    assert "phone.lock: " in ran.err
+    assert "remove it and run `doit lock recipe=phone`" in ran.err
+
+
+HOSTILE = [
+    "/etc/cron.d/x",
+    "../x",
+    "unet/../../x",
+    "C:\\x",
+    "a\\b",
+    "~/x",
+    "x\0y",
+    "",
+    ".",
+    "nul",
+    "x/",
+    "//x",
+    "a:b",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+@pytest.mark.parametrize("place", ["file", "source", "destination", "name"])
+def test_no_path_of_a_lock_leads_out_of_its_folder(workspace: Any, hub: FakeHub, path: str, place: str) -> None:
+    """A lock says where the Hub's bytes are put: it is refused whole before anything of it is used."""
+    workspace("lock", "recipe=phone")
+    document = {"format": 1, "repositories": [locked(workspace)]}
+    pin = document["repositories"][0]
+    taken = pin["sources"]["unet/float16"]
+    match place:
+        case "file":
+            pin["files"][path] = pin["files"]["unet/config.json"]
+        case "source":
+            pin["sources"][path] = taken
+        case "destination":
+            taken[path] = taken["config.json"]
+        case "name":
+            pin["files"][path] = pin["files"]["unet/config.json"]
+            taken["config.json"] = path
+    (workspace.root / "recipes" / "phone.lock").write_text(json.dumps(document))
+    for command in (("plan",), ("check",), (), ("lock",)):
+        ran = workspace(*command, "recipe=phone")
+        assert ran.status == 2, ran.err
+        assert "phone.lock: " in ran.err
+        assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "../x/y"},
+        {"version": "owner/../x"},
+        {"revision": "../x"},
+        {"commit": "main"},
+        {"commit": 7},
+        {"more": 1},
+        {"files": {"x": {"size": -1, "sha256": "0" * 64}}},
+        {"files": {"x": {"size": 1.5, "sha256": "0" * 64}}},
+        {"files": {"x": {"size": 1, "sha256": "0" * 63 + "G"}}},
+        {"files": []},
+        {"sources": {"unet": {"a": "not pinned"}}},
+    ],
+)
+def test_a_lock_says_nothing_that_no_lock_may_say(workspace: Any, hub: FakeHub, change: dict[str, Any]) -> None:
+    workspace("lock", "recipe=phone")
+    document = {"format": 1, "repositories": [locked(workspace) | change]}
+    (workspace.root / "recipes" / "phone.lock").write_text(json.dumps(document))
+    ran = workspace("plan", "recipe=phone")
+    assert ran.status == 2
+    assert "phone.lock: repositories.0" in ran.err
 
 
 def test_mistakes_on_the_command_line(workspace: Any) -> None:

@@ -27,6 +27,7 @@ class FakeHub:
         refuse: status and headers of every answer to `head` and `get`, when set.
         cut_after: the connection is closed after that many bytes of the next large file.
         pause: seconds to wait in the middle of large files.
+        retry_after: the header of answers that fail, when set.
         lie: what large files' content is replaced with, hashes unchanged.
         requests: how often each ``METHOD path`` was asked for.
     """
@@ -40,6 +41,7 @@ class FakeHub:
         self.refuse: tuple[int, dict[str, str]] | None = None
         self.cut_after: int | None = None
         self.pause = 0.0
+        self.retry_after: str | None = None
         self.lie: bytes | None = None
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
@@ -95,7 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _fails(self, kind: str) -> bool:
         statuses = self.fake.failures.get(kind, [])
         if statuses:
-            self._send(statuses.pop(0))
+            wait = {"Retry-After": self.fake.retry_after} if self.fake.retry_after else {}
+            self._send(statuses.pop(0), wait)
             return True
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from sdbuild.builtin import tiny
+from sdbuild.checkpoints import offline
 from sdbuild.checkpoints.hub import Hub
 from sdbuild.checkpoints.hub_errors import HubError
+from sdbuild.paths import PathError
 from sdbuild.stages import source
 from tests.stages.hub_server import COMMIT, LATER, FakeHub
 
@@ -39,7 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]
     fake = FakeHub(dict(FILES))
     monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(Hub.__init__, "__defaults__", (None, None, (0.0, 0.0)))
+    monkeypatch.setattr(Hub.__init__, "__defaults__", (None, None, (0.0, 0.0), lambda _: None))
     # The client's own pauses between attempts would make the tests slow, not different.
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
@@ -47,10 +50,16 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]
     fake.close()
 
 
-def fetch(tmp_path: Path, component: str = "unet", revision: str | None = COMMIT, version: str = "owner/model") -> Path:
+def fetch(
+    tmp_path: Path,
+    component: str = "unet",
+    revision: str | None = COMMIT,
+    version: str = "owner/model",
+    **more: Any,
+) -> Path:
     out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
     out.mkdir()
-    source.run({}, {"version": version, "revision": revision, "component": component}, out, ignore)
+    source.run({}, {"version": version, "revision": revision, "component": component} | more, out, ignore)
     return out
 
 
@@ -216,12 +225,99 @@ def unused_endpoint() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_without_network_the_cache_is_enough(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = fetch(tmp_path)
+def test_without_network_what_the_cache_holds_is_no_answer_for_the_whole_repository(
+    server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", unused_endpoint())
-    assert listing(fetch(tmp_path)) == listing(first)
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE=1.*a key of its own"):
+        fetch(tmp_path)
     with pytest.raises(source.SourceError, match=r"cannot be reached.*vae/config.json"):
         fetch(tmp_path, "vae")
+
+
+def test_a_damaged_file_of_the_hubs_cache_is_left_there_and_not_taken(
+    server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(tmp_path)
+    (weights,) = {path for path in (tmp_path / "hub").rglob("blobs/*") if path.stat().st_size == len(WEIGHTS)}
+    weights.chmod(0o644)
+    weights.write_bytes(damaged := WEIGHTS[:-1] + b"?")
+    assert (fetch(tmp_path) / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+    assert weights.read_bytes() == damaged, "the cache is the user's"
+
+
+def test_offline_a_damaged_file_is_refused_by_the_hash_in_its_name(
+    server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(tmp_path)
+    parameters = {"version": "owner/model", "revision": COMMIT, "component": "unet"}
+    chosen = offline.choice("owner/model", parameters)
+    assert chosen["revision"] == COMMIT
+    assert chosen["files"]["diffusion_pytorch_model.safetensors"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
+    monkeypatch.setenv("HF_ENDPOINT", unused_endpoint())
+    assert (fetch(tmp_path, **chosen) / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+    (weights,) = {path for path in (tmp_path / "hub").rglob("blobs/*") if path.stat().st_size == len(WEIGHTS)}
+    weights.chmod(0o644)
+    weights.write_bytes(WEIGHTS[:-1] + b"?")
+    assert offline.choice("owner/model", parameters) == chosen, "a name is what it was"
+    with pytest.raises(HubError, match=r"copy in the Hub cache is damaged.*nothing was removed"):
+        fetch(tmp_path, **chosen)
+    assert weights.exists()
+
+
+def test_offline_another_choice_has_another_key(server: FakeHub, tmp_path: Path) -> None:
+    """A cache that holds the half-precision variant alone gives that; with the Hub it would be the whole one."""
+    half = WEIGHTS[:1000]
+    server.files["unet/diffusion_pytorch_model.fp16.safetensors"] = half
+    fetch(tmp_path, precision="float16")
+    parameters = {"version": "owner/model", "revision": COMMIT, "component": "unet", "precision": "float32"}
+    chosen = offline.choice("owner/model", parameters)
+    assert {file["name"] for file in chosen["files"].values()} >= {"unet/diffusion_pytorch_model.fp16.safetensors"}
+    assert offline.choice("owner/model", parameters | {"component": "vae"}) == {}
+
+
+def test_a_lock_with_a_wrong_hash_removes_nothing(server: FakeHub, tmp_path: Path) -> None:
+    fetch(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()}
+    name = "unet/config.json"
+    locked = {"config.json": {"name": name, "size": len(server.files[name]), "sha256": "0" * 64}}
+    with pytest.raises(HubError, match="Nothing was taken"):
+        fetch(tmp_path, revision=COMMIT, files=locked)
+    assert {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("target", ["/tmp/x", "../x", "a/../../x", "C:/x", "a\\..\\x", "NUL", ""])
+def test_a_destination_outside_is_never_written(server: FakeHub, tmp_path: Path, target: str) -> None:
+    name = "unet/config.json"
+    content = server.files[name]
+    locked = {target: {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+    with pytest.raises(PathError):
+        fetch(tmp_path, revision=COMMIT, files=locked)
+
+
+def test_names_in_a_listing_that_lead_out_are_never_taken(server: FakeHub, tmp_path: Path) -> None:
+    server.files["../../unet/config.json"] = b"{}"
+    server.files["/etc/cron.d/x"] = b"x"
+    repository = Hub(server.endpoint, tmp_path / "hub").repository("owner/model")
+    assert {file.name for file in repository.files} == {
+        name for name in server.files if not name.startswith((".", "/"))
+    }
+
+
+def test_waiting_for_the_hub_is_said(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.failures["info"] = [429]
+    server.retry_after = "7"
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    said: list[str] = []
+    Hub(server.endpoint, tmp_path / "hub", say=said.append).repository("owner/model")
+    assert waited == [7.0]
+    assert said == ["owner/model: too many requests (HTTP 429); waits 7 s before it asks again"]
+    server.failures["info"] = [429]
+    server.retry_after = "3600"
+    with pytest.raises(HubError, match=r"too many requests.*It asks to wait 3600 s"):
+        Hub(server.endpoint, tmp_path / "hub").repository("owner/model")
 
 
 def test_without_network_and_cache(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
