@@ -23,7 +23,6 @@ class ComponentModel:
 
     Attributes:
         component: the component's name in a recipe, `controlnet` or `t2i_adapter`.
-        family: the model family that decided the interface (`sd1`, `sd2`, `sdxl`, `sdxl-refiner`, `sd3`).
         module: on the meta device and in evaluation mode. `forward` takes the inputs in order, float32 or int32, and
             returns a tuple of float32 tensors in the outputs' order.
         inputs: the interface that the Swift package feeds.
@@ -33,7 +32,6 @@ class ComponentModel:
     """
 
     component: str
-    family: str
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

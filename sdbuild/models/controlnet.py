@@ -9,12 +9,12 @@ from diffusers import ControlNetModel
 
 from sdbuild.checkpoints.checkpoint import Checkpoint
 from sdbuild.models.additions import residuals
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.attention import attention_function
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.unet import (
     check_latent_size,
     condition_inputs,
-    family_of,
     instantiate,
     latent_inputs,
     rearrange,
@@ -44,22 +44,13 @@ class _ControlNet(ControlNetModel):  # type: ignore[misc]  # diffusers has no ty
         return (*skips, middle)
 
 
-def build_controlnet(
-    checkpoint: Path,
-    *,
-    attention_implementation: str,
-    latent_height: int,
-    latent_width: int,
-    text_sequence_length: int,
-    batch: int,
-    family: str | None,
-    query_chunk: int,
-) -> ComponentModel:
-    """The ControlNet of `checkpoint`; see `sdbuild.models.build.build` for the arguments."""
+def build_controlnet(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
+    """The ControlNet of `checkpoint`; see `BuildArguments`."""
     config = read_config(checkpoint, "ControlNetModel")
     model = instantiate(_ControlNet, config, checkpoint)
+    batch, latent_height, latent_width = arguments.batch, arguments.latent_height, arguments.latent_width
     check_latent_size(model, latent_height, latent_width)
-    constants = rearrange(model, attention_function(attention_implementation, query_chunk))
+    constants = rearrange(model, attention_function(arguments.attention_implementation, arguments.query_chunk))
     # The condition's encoder halves the image as often as it has channel counts, but for the first.
     factor = 2 ** (len(model.config.conditioning_embedding_out_channels) - 1)
     condition = TensorSpec(
@@ -69,13 +60,12 @@ def build_controlnet(
         "The condition (edges, depth, pose …) as an RGB image, 0 to 1, once for each batch entry.",
     )
     return ComponentModel(
-        component="controlnet",
-        family=family or family_of(model.config),
+        component=component,
         module=model,
         inputs=(
-            *latent_inputs(model.config, batch, latent_height, latent_width, text_sequence_length),
+            *latent_inputs(model.config, batch, latent_height, latent_width, arguments.text_sequence_length),
             condition,
-            *condition_inputs(model.config, batch, family),
+            *condition_inputs(model.config, batch, arguments.family),
         ),
         outputs=tuple(residuals(model, batch, latent_height, latent_width, "float32")),
         weights=map_weights(model, Checkpoint.open(checkpoint), given=constants),

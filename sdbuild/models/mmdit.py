@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sdbuild.checkpoints.checkpoint import Checkpoint, DerivedWeight
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.attention import AttentionFunction, attention_function
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
@@ -264,17 +265,8 @@ class Transformer(nn.Module):
         return (functional.pixel_shuffle(hidden.reshape(batch, -1, *self.size), self.patch),)
 
 
-def build_transformer(
-    checkpoint: Path,
-    *,
-    attention_implementation: str,
-    latent_height: int,
-    latent_width: int,
-    text_sequence_length: int,
-    batch: int,
-    query_chunk: int,
-) -> ComponentModel:
-    """The transformer of `checkpoint`; see `sdbuild.models.build.build` for the arguments.
+def build_transformer(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
+    """The transformer of `checkpoint`; see `BuildArguments`.
 
     The text is as long as CLIP's states and T5's together: twice `text_sequence_length`.
 
@@ -284,19 +276,18 @@ def build_transformer(
     raw = read_config(checkpoint, "SD3Transformer2DModel")
     config = _DEFAULTS | {key: value for key, value in raw.items() if value is not None or key == "out_channels"}
     _check(config, checkpoint)
-    size = _patches(config, latent_height, latent_width)
-    attend = attention_function(attention_implementation, query_chunk)
+    latent, batch = (arguments.latent_height, arguments.latent_width), arguments.batch
+    size = _patches(config, *latent)
+    attend = attention_function(arguments.attention_implementation, arguments.query_chunk)
     with torch.device("meta"):
         module = Transformer(config, attend, size).eval().requires_grad_(False)
     channels = config["out_channels"] or config["in_channels"]
-    latent = (latent_height, latent_width)
     stored = Checkpoint.open(checkpoint)
     last = f"transformer_blocks.{config['num_layers'] - 1}.attn."
     # The last block computes its tokens' queries for nothing.
     unused = tuple(f"{last}{name}" for name in ("add_q_proj.", "norm_added_q."))
     return ComponentModel(
-        component="transformer",
-        family="sd3",
+        component=component,
         module=module,
         inputs=(
             TensorSpec(
@@ -305,7 +296,7 @@ def build_transformer(
             TensorSpec("timestep", (batch,), "float32", "1000 times the share of noise, 0 to 1000."),
             TensorSpec(
                 "token_level_text_embeddings",
-                (batch, config["joint_attention_dim"], 1, 2 * text_sequence_length),
+                (batch, config["joint_attention_dim"], 1, 2 * arguments.text_sequence_length),
                 "float16",
                 "Both CLIP encoders' hidden states side by side, filled up with zeros, then T5's states or zeros.",
             ),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sdbuild.checkpoints.checkpoint import ConstantWeight
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.component import ComponentModel
 from sdbuild.models.errors import ModelError
 from sdbuild.tensors import TensorSpec
@@ -36,7 +37,7 @@ class MultilingualProjection(nn.Module):
         return (self.projection(embeddings.transpose(1, 2).unsqueeze(2)),)
 
 
-def build_multilingual_projection(checkpoint: Path) -> ComponentModel:
+def build_multilingual_projection(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
     """The projection in `checkpoint`, a folder with the TorchScript module.
 
     Raises:
@@ -61,8 +62,7 @@ def build_multilingual_projection(checkpoint: Path) -> ComponentModel:
     if others:
         given["projection.bias"] = others[0].reshape(width)
     return ComponentModel(
-        component="multilingual_projection",
-        family="sd2" if width == 1024 else "sd1",
+        component=component,
         module=MultilingualProjection(width, bias=bool(others)).eval().requires_grad_(False),
         inputs=(
             TensorSpec(

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
+from sdbuild.families.family import PIXELS
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.clip import CLIPEncoder
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.weights import map_weights
@@ -102,9 +104,7 @@ def _any_positive(scores: Tensor) -> Tensor:
     return (scores > 0).to(torch.float32).amax(1, keepdim=True)
 
 
-def build_safety_checker(
-    checkpoint: Path, *, image_height: int, image_width: int, family: str | None
-) -> ComponentModel:
+def build_safety_checker(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
     """The safety checker of `checkpoint`, for images of any size."""
     raw = read_config(checkpoint, "StableDiffusionSafetyChecker")
     # Configurations of before transformers 4.30 hold the towers' differences from the defaults in `*_config_dict`.
@@ -116,10 +116,9 @@ def build_safety_checker(
     with torch.device("meta"):
         module = SafetyChecker(config, raw.get("projection_dim", 512), *counts).eval().requires_grad_(False)
     size = config["image_size"]
-    images = (1, image_height, image_width, 3)
+    images = (1, PIXELS * arguments.latent_height, PIXELS * arguments.latent_width, 3)
     return ComponentModel(
-        component="safety_checker",
-        family=family or "sd1",
+        component=component,
         module=module,
         inputs=(
             TensorSpec(

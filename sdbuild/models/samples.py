@@ -49,6 +49,11 @@ class Scene:
     t5: bool = False
 
 
+def diffusion_timesteps(configuration: Mapping[str, Any], count: int) -> tuple[float, ...]:
+    """`timesteps`, whatever the checkpoint's `scheduler_config.json` says."""
+    return timesteps(count)
+
+
 def timesteps(count: int) -> tuple[int, ...]:
     """`count` training steps spread over the whole schedule, 1 and 981 (the first of 50 sampling steps) included."""
     if count == 1:

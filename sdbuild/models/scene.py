@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbuild.components import TOKENIZERS
+from sdbuild.families import Family, of_components
+from sdbuild.models.registry import function, registered
 from sdbuild.models.samples import Scene, training_schedule
 
 PROMPTS = (
@@ -42,13 +45,8 @@ def scene_of(inputs: Mapping[str, Path], arguments: Mapping[str, Any]) -> Scene:
         facts |= {"vocabulary": config["vocab_size"] - new, "new_tokens": new}
     if "scheduler" in inputs:
         facts["alphas_cumprod"] = training_schedule(read_schedule(inputs))
-    if arguments["component"] == "transformer":
-        facts["text_states"], facts["pooled"] = _sd3_states(inputs, arguments, config)
-    elif encoders := [role for role in _CLIP if role in inputs]:
-        family = "sdxl" if "text_encoder_2" in inputs else None
-        answers = [_clip_states(role, inputs, arguments["text_sequence_length"], family) for role in encoders]
-        facts["text_states"] = np.concatenate([hidden for hidden, _ in answers], axis=2)
-        facts["pooled"] = answers[-1][1]
+    states = function(registered(arguments["component"]).text_states)
+    facts["text_states"], facts["pooled"] = states(inputs, arguments, config)
     return Scene(**facts)
 
 
@@ -58,7 +56,22 @@ def read_schedule(inputs: Mapping[str, Path]) -> dict[str, Any]:
     return configuration
 
 
-def _sd3_states(
+def clip_states(
+    inputs: Mapping[str, Path], arguments: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[Floats, Floats] | tuple[None, None]:
+    """A UNet's text states, (prompts, L, width), CLIP's encoders side by side, and the last one's pooled states.
+
+    None where the recipe has no text encoder.
+    """
+    encoders = [role for role in _CLIP if role in inputs]
+    if not encoders:
+        return None, None
+    family = of_components(encoders)
+    answers = [_clip_states(role, inputs, arguments["text_sequence_length"], family) for role in encoders]
+    return np.concatenate([hidden for hidden, _ in answers], axis=2), answers[-1][1]
+
+
+def clip_and_t5_states(
     inputs: Mapping[str, Path], arguments: Mapping[str, Any], config: Mapping[str, Any]
 ) -> tuple[Floats, Floats] | tuple[None, None]:
     """Stable Diffusion 3's text states, (prompts, 2 L, width), and pooled states.
@@ -69,7 +82,7 @@ def _sd3_states(
     if not all(role in inputs for role in _CLIP):
         return None, None
     length, width = arguments["text_sequence_length"], config["joint_attention_dim"]
-    answers = [_clip_states(role, inputs, length, "sd3") for role in _CLIP]
+    answers = [_clip_states(role, inputs, length, Family.SD3) for role in _CLIP]
     clip = np.concatenate([hidden for hidden, _ in answers], axis=2)
     clip = np.pad(clip, ((0, 0), (0, 0), (0, width - clip.shape[2])))
     t5 = np.concatenate(list(_t5_states(inputs, length))) if _T5 in inputs else np.zeros_like(clip)
@@ -77,14 +90,14 @@ def _sd3_states(
     return np.concatenate([clip, t5], axis=1), pooled
 
 
-def _clip_states(role: str, inputs: Mapping[str, Path], length: int, family: str | None) -> tuple[Floats, Floats]:
+def _clip_states(role: str, inputs: Mapping[str, Path], length: int, family: Family | None) -> tuple[Floats, Floats]:
     """Hidden and pooled states of the prompts, by the checkpoint's own encoder and tokenizer."""
     import torch
     from transformers import CLIPTokenizer
 
-    from sdbuild.models.reference import reference
+    from sdbuild.models.original import reference
 
-    tokenizer = CLIPTokenizer.from_pretrained(inputs[role.replace("text_encoder", "tokenizer")])
+    tokenizer = CLIPTokenizer.from_pretrained(inputs[TOKENIZERS[role]])
     encoder = reference(role, inputs[role], family=family)
     hidden, pooled = [], []
     for prompt in PROMPTS:
@@ -101,9 +114,9 @@ def _t5_states(inputs: Mapping[str, Path], length: int) -> Iterator[Floats]:
     import torch
     from tokenizers import Tokenizer
 
-    from sdbuild.models.reference import reference
+    from sdbuild.models.original import reference
 
-    tokenizer = Tokenizer.from_file(str(inputs["tokenizer_3"] / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(inputs[TOKENIZERS[_T5]] / "tokenizer.json"))
     encoder = reference(_T5, inputs[_T5])
     for prompt in PROMPTS:
         words = tokenizer.encode(prompt, add_special_tokens=False).ids[: length - 1]

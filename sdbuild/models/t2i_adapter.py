@@ -10,15 +10,16 @@ from diffusers import T2IAdapter
 from torch import nn
 
 from sdbuild.checkpoints.checkpoint import Checkpoint
+from sdbuild.families import FAMILIES, Family
+from sdbuild.families.family import PIXELS
 from sdbuild.models.additions import FEATURE
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
 from sdbuild.models.unet import instantiate
 from sdbuild.models.weights import map_weights
 from sdbuild.tensors import TensorSpec
 
-# Pixels for each latent row and column.
-_PIXELS = 8
 _PICTURES = {1: "a grey image", 3: "an RGB image"}
 _XL = "full_adapter_xl"
 _KINDS = ("full_adapter", "light_adapter", _XL)
@@ -48,17 +49,18 @@ class _Unshuffle(nn.Module):
         return squares.reshape(1, channels * factor**2, rows, columns)
 
 
-def build_t2i_adapter(checkpoint: Path, *, latent_height: int, latent_width: int, family: str | None) -> ComponentModel:
-    """The adapter of `checkpoint`; see `sdbuild.models.build.build` for the arguments.
+def build_t2i_adapter(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
+    """The adapter of `checkpoint`; see `BuildArguments`.
 
     Its batch is 1: features follow from the picture alone, and are the same for every row of the UNet's batch.
     """
     config = read_config(checkpoint, "T2IAdapter")
     adapter = instantiate(_Adapter, config, checkpoint)
-    _check(adapter, checkpoint / "config.json", (latent_height, latent_width), family)
+    latent_height, latent_width = arguments.latent_height, arguments.latent_width
+    _check(adapter, checkpoint / "config.json", (latent_height, latent_width), arguments.family)
     picture = TensorSpec(
         "adapter_cond",
-        (1, adapter.config.in_channels, _PIXELS * latent_height, _PIXELS * latent_width),
+        (1, adapter.config.in_channels, PIXELS * latent_height, PIXELS * latent_width),
         "float16",
         f"The condition (edges, depth, pose …) as {_PICTURES[adapter.config.in_channels]}, 0 to 1.",
     )
@@ -66,8 +68,7 @@ def build_t2i_adapter(checkpoint: Path, *, latent_height: int, latent_width: int
         features = adapter(torch.empty(picture.shape))
     adapter.adapter.unshuffle = _Unshuffle(adapter.adapter.unshuffle.downscale_factor)
     return ComponentModel(
-        component="t2i_adapter",
-        family=family or "sd1",
+        component=component,
         module=adapter,
         inputs=(picture,),
         outputs=tuple(
@@ -78,7 +79,7 @@ def build_t2i_adapter(checkpoint: Path, *, latent_height: int, latent_width: int
     )
 
 
-def _check(adapter: Any, place: Path, latent: tuple[int, int], family: str | None) -> None:
+def _check(adapter: Any, place: Path, latent: tuple[int, int], family: Family | None) -> None:
     """Refuse what no UNet of the family takes, and halve exactly where the rest is sure to.
 
     Raises:
@@ -87,14 +88,15 @@ def _check(adapter: Any, place: Path, latent: tuple[int, int], family: str | Non
     config = adapter.config
     if config.in_channels not in _PICTURES:
         raise ModelError(f"{place}: in_channels = {config.in_channels} is not supported; a picture has 1 or 3.")
-    if (config.adapter_type == _XL) != (family == "sdxl"):
-        wanted = _XL if family == "sdxl" else " or ".join(kind for kind in _KINDS if kind != _XL)
-        title = "SDXL" if family == "sdxl" else "Stable Diffusion 1"
+    is_xl = family is Family.SDXL
+    if (config.adapter_type == _XL) != is_xl:
+        wanted = _XL if is_xl else " or ".join(kind for kind in _KINDS if kind != _XL)
+        title = FAMILIES[family or Family.SD1].title
         raise ModelError(
             f"{place}: adapter_type = {config.adapter_type!r}, an adapter for another family; {title} takes {wanted}. "
             "Name an adapter that was trained for the recipe's model under t2i_adapters."
         )
-    factor = max(adapter.total_downscale_factor // _PIXELS, 1)
+    factor = max(adapter.total_downscale_factor // PIXELS, 1)
     if any(side % factor for side in latent):
         raise ModelError(
             f"A latent of {latent[0]} by {latent[1]} cannot be halved as often as the adapter of {place.parent} does: "

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sdbuild.checkpoints.checkpoint import Checkpoint, DerivedWeight
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
 from sdbuild.models.layers import normalise_root_mean_square
@@ -162,7 +163,7 @@ class T5Encoder(nn.Module):
         return (self.final_layer_norm(hidden).transpose(1, 2).unsqueeze(2),)
 
 
-def build_t5(checkpoint: Path, *, text_sequence_length: int) -> ComponentModel:
+def build_t5(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
     """The encoder of `checkpoint`, which may hold a whole T5.
 
     The mask is the Swift package's: it feeds 1 for padding and 0 for the text (ml-stable-diffusion, TextEncoderT5; #359
@@ -170,19 +171,19 @@ def build_t5(checkpoint: Path, *, text_sequence_length: int) -> ComponentModel:
     """
     raw = read_config(checkpoint, "T5EncoderModel", "T5ForConditionalGeneration", "T5Model")
     config = _DEFAULTS | {key: value for key, value in raw.items() if value is not None}
+    length = arguments.text_sequence_length
     with torch.device("meta"):
-        module = T5Encoder(config, text_sequence_length).eval().requires_grad_(False)
+        module = T5Encoder(config, length).eval().requires_grad_(False)
     stored = Checkpoint.open(checkpoint)
     width = config["d_model"]
     return ComponentModel(
-        component="text_encoder_3",
-        family="sd3",
+        component=component,
         module=module,
         inputs=(
-            TensorSpec("input_ids", (1, text_sequence_length), "int32", "Token ids, padded with 0 to the length."),
+            TensorSpec("input_ids", (1, length), "int32", "Token ids, padded with 0 to the length."),
             TensorSpec(
                 "attention_mask",
-                (1, text_sequence_length),
+                (1, length),
                 "float16",
                 "1 for padding, which is not attended to; else 0.",
             ),
@@ -190,14 +191,12 @@ def build_t5(checkpoint: Path, *, text_sequence_length: int) -> ComponentModel:
         outputs=(
             TensorSpec(
                 "encoder_hidden_states",
-                (1, width, 1, text_sequence_length),
+                (1, width, 1, length),
                 "float32",
                 "Hidden states after the last layer, width before tokens.",
             ),
         ),
-        weights=map_weights(
-            module, stored, lambda name: _rename(name, stored), _given(stored, config, text_sequence_length)
-        ),
+        weights=map_weights(module, stored, lambda name: _rename(name, stored), _given(stored, config, length)),
     )
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
+from sdbuild.families import takes_penultimate
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.clip import CLIPEncoder
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
@@ -30,8 +32,6 @@ _DEFAULTS = {"vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048,
 _MASKED = -3e4
 
 _PROJECTED = "CLIPTextModelWithProjection"
-# Families whose UNet takes the penultimate hidden state instead of the last.
-PENULTIMATE_FAMILIES = ("sdxl", "sdxl-refiner", "sd3")
 
 # In checkpoints, but not parameters: position ids were saved by old versions of transformers, the others belong to
 # the whole CLIP of which a text tower was taken.
@@ -99,26 +99,23 @@ class TextEncoder(nn.Module):
         return penultimate if self.penultimate else last, self.text_projection(pooled)
 
 
-def build_text_encoder(
-    component: str, checkpoint: Path, *, text_sequence_length: int, family: str | None
-) -> ComponentModel:
+def build_text_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
     """The text encoder of `checkpoint`, whichever of a pipeline's two or three it is."""
     raw = read_config(checkpoint, "CLIPTextModel", _PROJECTED, "CLIPModel")
     # A CLIP configuration may hold the text tower's as a part.
     config = _DEFAULTS | {
         key: value for key, value in {**raw, **raw.get("text_config", {})}.items() if value is not None
     }
-    length, longest = text_sequence_length, config["max_position_embeddings"]
+    length, longest = arguments.text_sequence_length, config["max_position_embeddings"]
     if length > longest:
         raise ModelError(f"{checkpoint}: a text of {length} tokens is longer than the encoder's {longest} positions.")
     projected = _PROJECTED in (raw.get("architectures") or ())
-    penultimate = projected or family in PENULTIMATE_FAMILIES or component == "text_encoder_2"
+    penultimate = projected or takes_penultimate(component, arguments.family)
     with torch.device("meta"):
         module = TextEncoder(config, length, penultimate=penultimate, projected=projected).eval().requires_grad_(False)
     weights = Checkpoint.open(checkpoint)
     return ComponentModel(
         component=component,
-        family=family or ("sdxl" if penultimate else "sd2" if config["hidden_size"] == 1024 else "sd1"),
         module=module,
         inputs=(TensorSpec("input_ids", (1, length), "int32", "Token ids, padded to the sequence length."),),
         outputs=(

@@ -15,7 +15,9 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
 from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
+from sdbuild.families import FAMILIES, Family
 from sdbuild.models.additions import additions, features, residuals
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.attention import AttentionFunction, attention_function
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.errors import ModelError
@@ -36,9 +38,6 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "num_class_embeds": (None,),
     "time_embedding_type": (None, "positional"),
 }
-
-# Text widths that say which family a UNet without further conditions belongs to.
-_FAMILIES_BY_WIDTH = {768: "sd1", 1024: "sd2"}
 
 
 class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no types
@@ -62,37 +61,26 @@ class _UNet(UNet2DConditionModel):  # type: ignore[misc]  # diffusers has no typ
         return output
 
 
-def build_unet(
-    checkpoint: Path,
-    *,
-    attention_implementation: str,
-    latent_height: int,
-    latent_width: int,
-    text_sequence_length: int,
-    batch: int,
-    controlnet_ready: bool,
-    adapter_ready: bool,
-    family: str | None,
-    query_chunk: int,
-) -> ComponentModel:
-    """The UNet of `checkpoint`; see `sdbuild.models.build.build` for the arguments.
+def build_unet(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
+    """The UNet of `checkpoint`; see `BuildArguments`.
 
     Raises:
         ModelError: it should take both a ControlNet's residuals and a T2I-Adapter's features.
     """
-    if controlnet_ready and adapter_ready:
+    if arguments.controlnet_ready and arguments.adapter_ready:
         raise ModelError("A UNet takes a ControlNet's residuals or a T2I-Adapter's features, not both.")
     config = read_config(checkpoint, "UNet2DConditionModel")
     unet = instantiate(_UNet, config, checkpoint)
+    batch, latent_height, latent_width = arguments.batch, arguments.latent_height, arguments.latent_width
     check_latent_size(unet, latent_height, latent_width)
-    constants = rearrange(unet, attention_function(attention_implementation, query_chunk))
+    constants = rearrange(unet, attention_function(arguments.attention_implementation, arguments.query_chunk))
     inputs = [
-        *latent_inputs(unet.config, batch, latent_height, latent_width, text_sequence_length),
-        *condition_inputs(unet.config, batch, family),
+        *latent_inputs(unet.config, batch, latent_height, latent_width, arguments.text_sequence_length),
+        *condition_inputs(unet.config, batch, arguments.family),
     ]
-    if controlnet_ready:
+    if arguments.controlnet_ready:
         inputs += residuals(unet, batch, latent_height, latent_width, "float16")
-    if adapter_ready:
+    if arguments.adapter_ready:
         unet.adapter_ready = True
         inputs += features(unet, batch, latent_height, latent_width)
     noise = TensorSpec(
@@ -102,8 +90,7 @@ def build_unet(
         "What the model predicts for each latent: noise, or velocity where the scheduler is set to v-prediction.",
     )
     return ComponentModel(
-        component="unet",
-        family=family or family_of(unet.config),
+        component=component,
         module=unet,
         inputs=tuple(inputs),
         outputs=(noise,),
@@ -171,13 +158,6 @@ def sinusoids(model: nn.Module) -> tuple[str, ...]:
     return tuple(path for path, child in model.named_modules() if isinstance(child, Sinusoid))
 
 
-def family_of(config: Any) -> str:
-    """The model family that a UNet's or ControlNet's configuration shows."""
-    if config.addition_embed_type == "text_time":
-        return "sdxl-refiner" if _time_ids(config, None) == 5 else "sdxl"
-    return _FAMILIES_BY_WIDTH.get(_text_width(config), "sd1")
-
-
 def latent_inputs(config: Any, batch: int, height: int, width: int, tokens: int) -> list[TensorSpec]:
     """The inputs that every UNet and ControlNet has."""
     return [
@@ -198,7 +178,7 @@ def latent_inputs(config: Any, batch: int, height: int, width: int, tokens: int)
     ]
 
 
-def condition_inputs(config: Any, batch: int, family: str | None) -> list[TensorSpec]:
+def condition_inputs(config: Any, batch: int, family: Family | None) -> list[TensorSpec]:
     """The inputs that only some families have, in the order in which `split_conditions` takes them."""
     inputs = []
     if config.addition_embed_type == "text_time":
@@ -260,7 +240,7 @@ def _text_width(config: Any) -> int:
     return int(width if isinstance(width, int) else next(iter(width)))
 
 
-def _time_ids(config: Any, family: str | None) -> int:
+def _time_ids(config: Any, family: Family | None) -> int:
     """Six sizes for SDXL; the refiner has the aesthetic score instead of the target size, which makes five.
 
     The configuration gives only the sum of the widths: text_embeds + ids × addition_time_embed_dim. The refiner's one
@@ -268,11 +248,11 @@ def _time_ids(config: Any, family: str | None) -> int:
     """
     remaining = config.projection_class_embeddings_input_dim - 5 * config.addition_time_embed_dim
     looks_like_refiner = remaining == _text_width(config)
-    if family == "sdxl-refiner" and not looks_like_refiner:
+    if family is Family.REFINER and not looks_like_refiner:
         raise ModelError(
             "config.json: this is no refiner: its text states are "
             f"{_text_width(config)} wide, a refiner's are as wide as its pooled text state, {remaining}."
         )
     if family is None:
-        return 5 if looks_like_refiner else 6
-    return 5 if family == "sdxl-refiner" else 6
+        family = Family.REFINER if looks_like_refiner else Family.SDXL
+    return FAMILIES[family].time_ids

@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from sdbuild.checkpoints.checkpoint import Checkpoint
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.attention import split_heads_and_queries
 from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.layers import WideRangeGroupNorm, pointwise, replace_group_norms
@@ -76,9 +77,7 @@ class VAEEncoder(nn.Module):
         return (self.quant_conv(self.encoder(x)),)
 
 
-def build_vae(
-    component: str, checkpoint: Path, *, latent_height: int, latent_width: int, family: str | None
-) -> ComponentModel:
+def build_vae(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
     """One half of the autoencoder of `checkpoint`."""
     config = read_config(checkpoint, "AutoencoderKL")
     autoencoder = instantiate(AutoencoderKL, config, checkpoint)
@@ -91,11 +90,12 @@ def build_vae(
 
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     channels = autoencoder.config.latent_channels
-    size = (factor * latent_height, factor * latent_width)
+    latent = (arguments.latent_height, arguments.latent_width)
+    size = (factor * latent[0], factor * latent[1])
     if decodes:
         inputs = TensorSpec(
             "z",
-            (1, channels, latent_height, latent_width),
+            (1, channels, *latent),
             "float16",
             "The denoised latents, divided by the autoencoder's scale factor (and shifted, where it has a shift).",
         )
@@ -106,14 +106,13 @@ def build_vae(
         inputs = TensorSpec("x", (1, autoencoder.config.in_channels, *size), "float16", "The image, RGB, -1 to 1.")
         outputs = TensorSpec(
             "latent",
-            (1, 2 * channels, latent_height, latent_width),
+            (1, 2 * channels, *latent),
             "float32",
             f"Mean (the first {channels} channels) and log variance of the latents, before scaling.",
         )
     halves = {name.partition(".")[0] for name, _ in module.named_children()}
     return ComponentModel(
         component=component,
-        family=family or ("sd1" if channels == 4 else "sd3"),
         module=module,
         inputs=(inputs,),
         outputs=(outputs,),

@@ -4,7 +4,7 @@ Read off the sources, nothing is imported. What counts as leading to a module:
 
 - an import anywhere in the file, within functions too, but for those that only type checkers see;
 - the full name of a module as a text, `"sdbuild.coreml.linear"` or `"sdbuild.coreml.linear:run"`, which is how
-  registries name what they load later;
+  registries name what they load later, with `.*` in the place of all modules of a package, `"sdbuild.models.*"`;
 - the packages that a module lies in. Python runs them first, so what they import at their top counts as well; what
   their functions import does not, unless somebody imports the package for its own sake.
 
@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_NAMED = re.compile(r"(?P<module>\w+(\.\w+)+)(:\w+)?")
+_NAMED = re.compile(r"(?P<module>\w+(\.\w+)+(\.\*)?)(:\w+)?")
 
 
 class ImportClosure:
@@ -77,10 +77,22 @@ class ImportClosure:
         """A module for an imported name, which may be one of a module's attributes."""
         if name.split(".")[0] != self._folder.name:
             return
+        if name.endswith(".*"):
+            yield from ((module, True) for module in self._within(name.removesuffix(".*")))
+            return
         if self._source(name) is not None:
             yield name, True
         elif self._source(owner := name.rpartition(".")[0]) is not None:
             yield owner, True
+
+    def _within(self, package: str) -> Iterator[str]:
+        """Every module of a package, in its packages too."""
+        source = self._source(package)
+        if source is None or source.name != "__init__.py":
+            return
+        for path in sorted(source.parent.rglob("*.py")):
+            parts = path.relative_to(source.parent).with_suffix("").parts
+            yield ".".join([package, *(part for part in parts if part != "__init__")])
 
     def _source(self, module: str) -> Path | None:
         top, *rest = module.split(".")

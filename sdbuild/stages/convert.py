@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdbuild.components import NETWORKS
 from sdbuild.interface.swift.files import PACKAGE, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.imports import hide
@@ -26,26 +27,8 @@ STAGE = Stage(
 
 UNUSED = ("accelerate", "peft", "scipy", "transformers")
 
-# What a UNet is called that takes more, and what many of a bundle have in common before each has its own name.
-_READY = {"controlnet_ready": "controlled_unet", "adapter_ready": "adapted_unet"}
-_NAMES = {"controlnet": "ControlNet", "t2i_adapter": "T2IAdapter"}
-
 # Parameters that are not arguments of `build`.
 _OWN = ("deployment_target", "origin", "precision")
-
-_TITLES = {
-    "text_encoder": "Encodes a prompt's tokens as the text states that the denoiser attends to.",
-    "text_encoder_2": "Encodes a prompt's tokens as the second half of the text states, and as one pooled state.",
-    "text_encoder_3": "Encodes a prompt's tokens as the longer half of Stable Diffusion 3's text states.",
-    "transformer": "Predicts the velocity from a noisy latent image to the clean one, steered by text states.",
-    "multilingual_projection": "Turns contextual embeddings of a text in many languages into a denoiser's text states.",
-    "unet": "Predicts the noise in a latent image at a time step, steered by text states.",
-    "vae_decoder": "Decodes a latent image to a picture.",
-    "vae_encoder": "Encodes a picture as the mean and logarithm of the variance of its latent image.",
-    "safety_checker": "Tells whether a picture shows a concept that it should not.",
-    "controlnet": "Turns a picture that controls the drawing into residuals for the denoiser.",
-    "t2i_adapter": "Turns a picture that controls the drawing into features for the denoiser, once for all steps.",
-}
 
 
 def run_alone(
@@ -75,9 +58,8 @@ def run(
     model = build(checkpoint=inputs["checkpoint"], **arguments)
     card = read_card(inputs["checkpoint"])
     origin = params.get("origin", "")
-    component = params["component"]
-    part = next((unet for flag, unet in _READY.items() if params.get(flag)), component)
-    name = _NAMES.get(component) or base_name(part)
+    network = NETWORKS[params["component"]]
+    name = network.package or base_name(network.variant(params))
     convert(
         model.module,
         model.inputs,
@@ -91,7 +73,7 @@ def run(
             author=origin.partition("/")[0] if origin else card.author,
             license=card.license,
             version=origin or card.version,
-            description=_TITLES[component],
+            description=network.title,
         ),
         progress=progress,
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdbuild.components import NETWORKS
 from sdbuild.stages import Stage
 from sdbuild.stages.imports import hide, undisturbed
 
@@ -48,7 +49,7 @@ def run(
     from safetensors.numpy import save_file
 
     from sdbuild.models.build import build
-    from sdbuild.models.reference import reference
+    from sdbuild.models.original import reference
     from sdbuild.models.rounding import round_to_half
     from sdbuild.models.samples import samples
     from sdbuild.models.scene import scene_of
@@ -58,8 +59,7 @@ def run(
     count = params["samples"]
     steps, scene = _steps(inputs, arguments["component"], count), scene_of(inputs, arguments)
     sets = samples(component.inputs, scene, steps=steps, seed=params["seed"])
-    settings = {"family": arguments.get("family"), "adapter_ready": arguments.get("adapter_ready", False)}
-    original = reference(arguments["component"], inputs["checkpoint"], **settings)
+    original = reference(checkpoint=inputs["checkpoint"], **arguments)
     names = [spec.name for spec in component.outputs]
     arrays = {f"{index}/input/{name}": value for index, sample in enumerate(sets) for name, value in sample.items()}
     total = count * (2 if params["precision"] == "float16" else 1)
@@ -85,10 +85,10 @@ def run(
 
 
 def _steps(inputs: Mapping[str, Path], component: str, count: int) -> tuple[float, ...]:
-    """The time steps of the samples; for Stable Diffusion 3's transformer those of the checkpoint's flow."""
-    from sdbuild.models.samples import flow_timesteps, timesteps
+    """The time steps of the samples, by the checkpoint's schedule where there is one."""
+    from sdbuild.models.registry import function
     from sdbuild.models.scene import read_schedule
 
-    if component == "transformer":
-        return flow_timesteps(read_schedule(inputs), count)
-    return timesteps(count)
+    schedule = read_schedule(inputs) if "scheduler" in inputs else {}
+    steps: tuple[float, ...] = function(NETWORKS[component].time_steps)(schedule, count)
+    return steps

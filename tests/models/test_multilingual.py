@@ -11,8 +11,8 @@ from torch import nn
 from sdbuild.models.build import build
 from sdbuild.models.errors import ModelError
 from sdbuild.models.multilingual import FILE
+from sdbuild.models.original import reference
 from sdbuild.models.parity import psnr
-from sdbuild.models.reference import reference
 
 
 def saved(module: nn.Module, folder: Path) -> Path:

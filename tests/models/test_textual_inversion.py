@@ -20,7 +20,7 @@ from sdbuild.bundle.document import textual_inversions
 from sdbuild.bundle.errors import BundleError
 from sdbuild.models.build import build
 from sdbuild.models.errors import ModelError
-from sdbuild.models.reference import reference
+from sdbuild.models.original import reference
 from sdbuild.models.scene import scene_of
 from sdbuild.pipeline.text import Tokenizer
 from sdbuild.stages import embed

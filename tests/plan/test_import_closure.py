@@ -96,3 +96,11 @@ def test_circles_end(tmp_path: Path) -> None:
 def test_a_module_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match=r"no module house\.nowhere"):
         closure(tmp_path, {}).files("house.nowhere")
+
+
+def test_a_registry_can_name_all_modules_of_a_package(tmp_path: Path) -> None:
+    files = {"start.py": "ROOM = 'house.room.*'", "room/__init__.py": "", "room/one.py": "", "room/in/__init__.py": ""}
+    found = closure(tmp_path, files | {"room/in/two.py": "import house.far", "far.py": "", "other.py": ""})
+    assert [name for name in found.modules("house.start") if name != "house"] == [
+        *("house.far", "house.room", "house.room.in", "house.room.in.two", "house.room.one", "house.start"),
+    ]

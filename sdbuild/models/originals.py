@@ -1,69 +1,22 @@
-"""The original models behind the same interface: what conversions are measured against."""
+"""What the registered networks are compared with: the libraries' own models, each called as ours is.
+
+Each function takes a component's name, its folder and the arguments of `sdbuild.models.build.build`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdbuild.checkpoints.checkpoint import Checkpoint
+from sdbuild.families import takes_penultimate
+from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.component import read_config
 from sdbuild.models.errors import ModelError
-
-
-@dataclass(frozen=True)
-class Original:
-    """A library's own model behind a component's interface.
-
-    Attributes:
-        module: the model, in float32.
-        run: the component's inputs in order → its outputs in order.
-    """
-
-    module: nn.Module
-    run: Callable[..., tuple[Tensor, ...]]
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Call the model as `ComponentModel.module` is called."""
-        with torch.no_grad():
-            return self.run(*inputs)
-
-
-def reference(component: str, checkpoint: Path, *, family: str | None = None, adapter_ready: bool = False) -> Original:
-    """The library's own model in float32, called as `ComponentModel.module` is.
-
-    The weights are loaded by those libraries, not by `sdbuild.checkpoints.checkpoint`, so that a mistake there shows.
-
-    Args:
-        component: as for `sdbuild.models.build`.
-        checkpoint: the component's folder.
-        family: as for `sdbuild.models.build`.
-        adapter_ready: as for `sdbuild.models.build`.
-
-    Raises:
-        ModelError: the library did not find every weight.
-    """
-    wrap: dict[str, Callable[[str, Path, str | None], Original]] = {
-        "text_encoder": _text_encoder,
-        "text_encoder_2": _text_encoder,
-        "text_encoder_3": _t5,
-        "unet": partial(_unet, adapter_ready=adapter_ready),
-        "transformer": _transformer,
-        "controlnet": _controlnet,
-        "t2i_adapter": _t2i_adapter,
-        "vae_decoder": _vae_decoder,
-        "vae_encoder": _vae_encoder,
-        "safety_checker": _safety_checker,
-        "multilingual_projection": _multilingual_projection,
-    }
-    if component not in wrap:
-        raise ModelError(f"Unknown component {component!r}; known are {', '.join(wrap)}.")
-    return wrap[component](component, checkpoint, family)
+from sdbuild.models.original import Original
 
 
 def _load(model: type[Any], checkpoint: Path) -> Any:
@@ -75,14 +28,13 @@ def _load(model: type[Any], checkpoint: Path) -> Any:
     return loaded.float().eval()
 
 
-def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Original:
+def text_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Transformers' CLIP."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-    from sdbuild.models.text_encoder import PENULTIMATE_FAMILIES
 
     projected = "CLIPTextModelWithProjection" in (read_config(checkpoint).get("architectures") or ())
     model = _load(CLIPTextModelWithProjection if projected else CLIPTextModel, checkpoint)
-    penultimate = projected or family in PENULTIMATE_FAMILIES or component == "text_encoder_2"
+    penultimate = projected or takes_penultimate(component, arguments.family)
 
     def run(input_ids: Tensor) -> tuple[Tensor, ...]:
         output = model(input_ids.long(), output_hidden_states=True)
@@ -94,7 +46,8 @@ def _text_encoder(component: str, checkpoint: Path, family: str | None) -> Origi
     return Original(model, run)
 
 
-def _t5(component: str, checkpoint: Path, family: str | None) -> Original:
+def t5(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Transformers' T5."""
     from transformers import T5EncoderModel
 
     model = _load(T5EncoderModel, checkpoint)
@@ -107,7 +60,8 @@ def _t5(component: str, checkpoint: Path, family: str | None) -> Original:
     return Original(model, run)
 
 
-def _transformer(component: str, checkpoint: Path, family: str | None) -> Original:
+def transformer(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' transformer of Stable Diffusion 3."""
     from diffusers import SD3Transformer2DModel
 
     model = _load(SD3Transformer2DModel, checkpoint)
@@ -125,7 +79,8 @@ def _transformer(component: str, checkpoint: Path, family: str | None) -> Origin
     return Original(model, run)
 
 
-def _unet(component: str, checkpoint: Path, family: str | None, *, adapter_ready: bool) -> Original:
+def unet(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' UNet."""
     from diffusers import UNet2DConditionModel
 
     from sdbuild.models.additions import additions
@@ -135,7 +90,7 @@ def _unet(component: str, checkpoint: Path, family: str | None, *, adapter_ready
 
     def run(sample: Tensor, timestep: Tensor, text: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
         keywords, added = split_conditions(model.config, conditions)
-        keywords |= additions(added, adapter_ready=adapter_ready)
+        keywords |= additions(added, adapter_ready=arguments.adapter_ready)
         output: tuple[Tensor, ...] = model(
             sample, timestep, text.squeeze(2).transpose(1, 2), return_dict=False, **keywords
         )
@@ -144,7 +99,8 @@ def _unet(component: str, checkpoint: Path, family: str | None, *, adapter_ready
     return Original(model, run)
 
 
-def _controlnet(component: str, checkpoint: Path, family: str | None) -> Original:
+def controlnet(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' ControlNet."""
     from diffusers import ControlNetModel
 
     from sdbuild.models.unet import split_conditions
@@ -163,14 +119,16 @@ def _controlnet(component: str, checkpoint: Path, family: str | None) -> Origina
     return Original(model, run)
 
 
-def _t2i_adapter(component: str, checkpoint: Path, family: str | None) -> Original:
+def t2i_adapter(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' T2I-Adapter."""
     from diffusers import T2IAdapter
 
     model = _load(T2IAdapter, checkpoint)
     return Original(model, lambda picture: tuple(model(picture)))
 
 
-def _multilingual_projection(component: str, checkpoint: Path, family: str | None) -> Original:
+def multilingual_projection(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """The TorchScript module itself."""
     from sdbuild.models.multilingual import load
 
     model = load(checkpoint).float()
@@ -182,14 +140,16 @@ def _multilingual_projection(component: str, checkpoint: Path, family: str | Non
     return Original(model, run)
 
 
-def _vae_decoder(component: str, checkpoint: Path, family: str | None) -> Original:
+def vae_decoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' autoencoder, decoding."""
     from diffusers import AutoencoderKL
 
     model = _load(AutoencoderKL, checkpoint)
     return Original(model, lambda z: (model.decode(z).sample,))
 
 
-def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Original:
+def vae_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' autoencoder, encoding."""
     from diffusers import AutoencoderKL
 
     model = _load(AutoencoderKL, checkpoint)
@@ -202,7 +162,8 @@ def _vae_encoder(component: str, checkpoint: Path, family: str | None) -> Origin
     return Original(model, run)
 
 
-def _safety_checker(component: str, checkpoint: Path, family: str | None) -> Original:
+def safety_checker(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
+    """Diffusers' safety checker, without its loops."""
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from torch.nn.functional import normalize
 
