@@ -65,7 +65,7 @@ def bundles_of(loaded: LoadedRecipe, targets: Mapping[str, Target]) -> dict[str,
     found = {}
     for name, target in targets.items():
         for index, recipe in enumerate(resolve_for_target(loaded, target).at_sizes()):
-            found[f"{name}-{recipe.latent.picture}" if index else name] = target, recipe
+            found[f"{name}-{recipe.latent.picture}" if index else name] = target.serving(recipe.generation), recipe
     return found
 
 

@@ -26,7 +26,7 @@ def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | Non
         the build goes on and its bundle says so.
     """
     resolved = resolve_for_target(loaded, target)
-    target = target.model_copy(update={"compute_unit": resolved.compute_unit})
+    target = target.serving(resolved.generation).model_copy(update={"compute_unit": resolved.compute_unit})
     root, known = tree_for(loaded.root, target.name), facts or known_facts(resolved.model)
     found = []
     for index, recipe in enumerate(resolved.at_sizes()):

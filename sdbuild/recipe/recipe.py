@@ -153,6 +153,11 @@ class Recipe(Part):
         """The minimum deployment target under its normalised name."""
         return self.minimum_deployment_target.normalised
 
+    @property
+    def generation(self) -> int:
+        """The oldest system's major version on iOS's scale."""
+        return int(self.deployment_target.removeprefix("iOS"))
+
     def bits(self, part: str) -> int | None:
         """Bits for each weight of a component, the ControlNets or the T2I-Adapters; None to keep the precision."""
         bits = self.quantization.get(part, "none")

@@ -59,7 +59,9 @@ class Target(Part):
     )
     os: OperatingSystem = Field(description="The operating system.")
     os_version: _Version = Field(
-        description="The oldest version of it that the bundle must serve; in quotes.", examples=["17.0"]
+        description="The oldest version of it that bundles serve, unless a recipe's deployment target is newer; in "
+        "quotes.",
+        examples=["17.0"],
     )
     shipped_os_version: _Version | None = Field(
         default=None, description="The version that the device was sold with: it never ran an older one; in quotes."
@@ -92,6 +94,24 @@ class Target(Part):
 
     @property
     def os_generation(self) -> int:
-        """The system's major version on iOS's scale (macOS 13 is 16, 14 is 17, 15 is 18; from 26 on they agree)."""
-        major = int(self.os_version.split(".")[0])
+        """The oldest system's major version on iOS's scale (macOS 13 is 16, 14 is 17, 15 is 18; from 26 on equal)."""
+        return self._generation(self.os_version)
+
+    @property
+    def newest_os_generation(self) -> int:
+        """The same of the newest system; where none is stated, there is the oldest alone."""
+        return self._generation(self.newest_os_version or self.os_version)
+
+    def serving(self, generation: int) -> Target:
+        """The device as far as it runs a system of some generation or a newer one.
+
+        A recipe chooses within the systems that a device has: with a newer deployment target, its bundle is for fewer.
+        """
+        if not self.os_generation < generation <= self.newest_os_generation:
+            return self
+        major = generation - 3 if self.os == "macOS" and generation < 26 else generation
+        return self.model_copy(update={"os_version": f"{major}.0"})
+
+    def _generation(self, version: str) -> int:
+        major = int(version.split(".")[0])
         return major + 3 if self.os == "macOS" and major < 26 else major

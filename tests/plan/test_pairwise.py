@@ -63,7 +63,7 @@ def pairs(case: Case) -> Iterator[tuple[tuple[str, Any], tuple[str, Any]]]:
     yield from itertools.combinations(case.items(), 2)
 
 
-def refusals(case: Case, os_generation: int) -> set[str]:
+def refusals(case: Case) -> set[str]:
     """The rules that the case breaks, by what the documentation says of each."""
     xl, single, controlled = case["family"] in XL, case["batch"] == 1, case["controlnets"] > 0
     broken = {
@@ -75,7 +75,6 @@ def refusals(case: Case, os_generation: int) -> set[str]:
         "t2i-adapter-unsupported-family": case["family"] == "tiny-sd2" and case["t2i_adapters"] > 0,
         "sdpa-needs-newer-target": case["attention"] == "SDPA" and case["system"] == "iOS16",
         "groups-need-newer-target": case["bits"] == "4 in groups" and case["system"] == "iOS16",
-        "deployment-target-newer-than-os": case["system"] == "iOS18" and os_generation < 18,
     }
     return {name for name, yes in broken.items() if yes}
 
@@ -119,7 +118,7 @@ def test_pairs_of_settings(workspace: Any, facts: dict[str, CheckpointFacts]) ->
         loaded, targets = load(options)
         (target,) = targets.values()
         broken = {diagnostic.code for diagnostic in preflight(loaded, target, facts[case["family"]])}
-        assert broken == refusals(case, target.os_generation), case
+        assert broken == refusals(case), case
         _check_plan(case, [action.name for action in make_plan(options).graph])
 
 

@@ -13,7 +13,8 @@ from sdbuild.recipe.load import load_recipe, load_target
 from sdbuild.recipe.preflight import preflight
 
 GOLDEN = Path(__file__).parent / "golden"
-TARGETS = catalogue_directories("targets", GOLDEN)[-1:]
+# A device that ends before iOS 18 is not in the catalogue.
+TARGETS = [GOLDEN / "devices", *catalogue_directories("targets", GOLDEN)[-1:]]
 KNOWN_TARGETS = ("iphone-15-pro", "ipad-pro-m2", "mac-studio-m2-ultra")
 
 

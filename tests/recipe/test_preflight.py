@@ -114,20 +114,16 @@ def test_a_refiner_beside_the_base(tmp_path: Path) -> None:
 
 
 def test_what_came_with_ios_18(tmp_path: Path) -> None:
-    newer = {"minimum_deployment_target": "iOS18", "allow": "[deployment-target-newer-than-os]"}
-    overruled = {"deployment-target-newer-than-os": Severity.OVERRULED}
+    newer = {"minimum_deployment_target": "iOS18"}
     fused = {"attention_implementation": "SDPA"}
     assert set(broken(tmp_path, facts("sd1"), fused)) == {"sdpa-needs-newer-target"}
-    assert broken(tmp_path, facts("sd1"), fused | newer) == overruled
+    assert broken(tmp_path, facts("sd1"), fused | newer) == {}
     groups = {"quantization": "{unet: 4}", "group_size": "{unet: 16}"}
     assert set(broken(tmp_path, facts("sd1"), groups)) == {"groups-need-newer-target"}
-    assert broken(tmp_path, facts("sd1"), groups | newer) == overruled
+    assert broken(tmp_path, facts("sd1"), groups | newer) == {}
     linear = {"quantization": "{unet: linear8}"}
     assert broken(tmp_path, facts("sd1"), linear) == {}
-    assert set(broken(tmp_path, facts("sd1"), groups | newer | linear)) == {
-        "groups-need-newer-target",
-        "deployment-target-newer-than-os",
-    }
+    assert set(broken(tmp_path, facts("sd1"), groups | newer | linear)) == {"groups-need-newer-target"}
 
 
 def test_a_multilingual_projection_takes_the_text_encoders_place(tmp_path: Path) -> None:
@@ -209,7 +205,7 @@ def test_a_vae_that_needs_no_upcast_may_be_float16(tmp_path: Path) -> None:
 
 
 def test_old_systems(tmp_path: Path) -> None:
-    old = load_target("iphone-15-pro", TARGETS).model_copy(update={"os_version": "16.2"})
+    old = load_target("iphone-15-pro", TARGETS).model_copy(update={"os_version": "16.2", "newest_os_version": "16"})
     oblong = {"latent": "{height: 64, width: 96}"}
     assert set(broken(tmp_path, facts("sdxl"), XL, old)) == {"sdxl-needs-ios-17"}
     assert set(broken(tmp_path, facts("sd1"), oblong, old)) == {"non-square-on-neural-engine"}
@@ -225,6 +221,20 @@ def test_old_systems(tmp_path: Path) -> None:
 def test_generations_of_systems(system: str, version: str, generation: int) -> None:
     target = load_target("mac-studio-m2-ultra", TARGETS).model_copy(update={"os": system, "os_version": version})
     assert target.os_generation == generation
+
+
+def test_a_recipe_chooses_within_the_systems_of_a_device(tmp_path: Path) -> None:
+    phone = load_target("iphone-15-pro", TARGETS)
+    assert phone.os_generation == 17
+    newer = {"minimum_deployment_target": "iOS18", "quantization": "{unet: 3}"}
+    assert broken(tmp_path, facts("sd1"), newer, phone) == {}
+    assert phone.serving(18).os_version == "18.0"
+    assert phone.serving(16) == phone
+    # A device that must serve iOS 16 loads SDXL all the same where the recipe leaves the older system out.
+    old = phone.model_copy(update={"os_version": "16.2"})
+    assert broken(tmp_path, facts("sdxl"), XL | {"minimum_deployment_target": "iOS17"}, old) == {}
+    mac = load_target("mac-studio-m2-ultra", TARGETS)
+    assert (mac.os_version, mac.serving(18).os_version, mac.serving(26).os_version) == ("14.0", "15.0", "26.0")
 
 
 def test_an_overruled_rule_is_told_and_stops_nothing(tmp_path: Path) -> None:

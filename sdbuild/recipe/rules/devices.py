@@ -14,13 +14,13 @@ from sdbuild.recipe.vocabulary import ComputeUnit
     source="coremltools documentation, minimum_deployment_target",
 )
 def _deployment_target_newer(context: Context) -> Iterator[Finding]:
-    """The minimum deployment target is not newer than the target's system."""
-    generation = int(context.recipe.deployment_target.removeprefix("iOS"))
-    if generation > context.target.os_generation:
-        message = f"{context.recipe.minimum_deployment_target}, but `{context.target.name}` has {context.target.system}"
-        yield Finding(
-            ("minimum_deployment_target",), message, f"write `iOS{min(18, max(16, context.target.os_generation))}`"
-        )
+    """The minimum deployment target is not newer than the newest system that runs on the target."""
+    target = context.target
+    if context.recipe.generation > target.newest_os_generation:
+        newest = f"{target.os} {target.newest_os_version or target.os_version}"
+        message = f"{context.recipe.minimum_deployment_target}, but `{target.name}` runs {newest} at most"
+        help_ = f"write `iOS{min(18, max(16, target.newest_os_generation))}`"
+        yield Finding(("minimum_deployment_target",), message, help_)
 
 
 @rule(
