@@ -1,14 +1,17 @@
 """Byte-pair encoding as the Swift package does it, with `vocab.json` and `merges.txt` and nothing else.
 
-Unlike CLIP's own tokenizer it knows no added tokens and no regular expression: it lowercases, splits at spaces, and
-merges the characters of each word, whatever they are (swift/StableDiffusion/tokenizer/BPETokenizer.swift of
-apple/ml-stable-diffusion). A character is a code point here and a grapheme there, which is the same in ASCII.
+Unlike CLIP's own tokenizer it knows no added tokens, no bytes and no regular expression: it lower-cases, splits at
+spaces alone, and merges the characters of each word, whatever they are (BPETokenizer.swift and
+BPETokenizer+Reading.swift of apple/ml-stable-diffusion at e12202c). A character is what Swift calls one: see
+`swift_strings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+
+from sdbuild.bundle.swift_strings import canonical, characters, lowercased, split_at_spaces, trimmed
 
 WORD_END = "</w>"
 """Ends the last symbol of a word."""
@@ -29,12 +32,13 @@ class BytePairs:
 
     def append(self, pair: Pair) -> None:
         """Add a merge that is done when no other can be."""
-        self._ranks[pair] = self._count
+        self._ranks[canonical(pair[0]), canonical(pair[1])] = self._count
         self._count += 1
 
     def encode(self, text: str) -> list[str]:
         """The tokens of a text, without those that start and end it."""
-        return [token for word in text.strip().lower().split(" ") if word for token in self.merged(symbols(word))]
+        words = split_at_spaces(lowercased(trimmed(text)))
+        return [token for word in words for token in self.merged(_ended(word, WORD_END))]
 
     def merged(self, word: Sequence[str]) -> list[str]:
         """Merge a word's symbols until no merge is left: always the first in the list, wherever its pair occurs."""
@@ -46,6 +50,10 @@ class BytePairs:
 
 def symbols(word: str, end: str = WORD_END) -> list[str]:
     """A word's characters, the last of them with the mark of a word's end; `end=""` for a word that goes on."""
+    return _ended(characters(word), end)
+
+
+def _ended(word: list[str], end: str) -> list[str]:
     return [*word[:-1], word[-1] + end]
 
 

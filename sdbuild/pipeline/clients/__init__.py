@@ -1,0 +1,1 @@
+"""Who draws: Apple's Swift package or diffusers. Each client is one implementation of all that they do differently."""
