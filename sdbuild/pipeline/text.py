@@ -14,7 +14,7 @@ from sdbuild.bundle.byte_pairs import WORD_END
 from sdbuild.bundle.tokenizer import END, START
 from sdbuild.interface.swift.files import MERGES, VOCABULARY
 from sdbuild.pipeline.errors import PipelineError
-from sdbuild.pipeline.prompts import Inversions, expand, split
+from sdbuild.pipeline.inversions import Inversions, expand, split
 from sdbuild.pipeline.sd3 import T5, TRANSFORMER, t5_states, whole_text
 
 if TYPE_CHECKING:

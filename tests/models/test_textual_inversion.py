@@ -126,7 +126,7 @@ def test_a_tiny_sdxl_says_what_diffusers_says(checkpoints: Callable[[str], Path]
     "prompt", ["a <toy> on mars", "<TOY>", "a fox and <toy> <toy>_1 in the forest", "a <toy>_1 cat"]
 )
 def test_ids_are_those_of_the_swift_package(prompt: str, checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    from sdbuild.pipeline.prompts import expand
+    from sdbuild.pipeline.inversions import expand
 
     toy = write(tmp_path / "toy", "toy.pt", vectors(2))
     run(checkpoints("tiny-sd"), "tokenizer", {"embedding-1": (toy, "<Toy>")}, tmp_path / "tokenizer", ONE)

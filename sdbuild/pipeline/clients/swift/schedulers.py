@@ -123,16 +123,16 @@ class Pndm:
 class DPMSolver:
     """DPM-Solver++ of second order by midpoints.
 
-    With `karras`, times are rounded to whole training steps, and from 45 steps on some of the last coincide (2, 1, 1, 0).
-    A step that is found at the place of an equal one before it goes nowhere, and the next one takes the sample for one
-    with less noise than it has: that is why the package's pictures differ from those of diffusers there.
+    With `karras`, times are rounded to whole training steps, and from 45 steps on some of the last coincide: 2, 1, 1,
+    0. A step that is found at the place of an equal one before it goes nowhere, and the next one takes the sample for
+    one with less noise than it has: that is why the package's pictures differ from those of diffusers there.
     """
 
     def __init__(self, step_count: int, spacing: str = "linspace") -> None:
         alphas = cumulative_alphas()
         if spacing == "karras":
             self.time_steps, sigmas = _karras(step_count, alphas)
-            self._alpha = _ONE / np.sqrt(_ONE + np.square(sigmas))
+            self._alpha = (_ONE / np.sqrt(_ONE + np.square(sigmas))).astype(np.float32)
             self._sigma = sigmas * self._alpha
         else:
             self.time_steps = _linspace(step_count) if spacing == "linspace" else _leading(step_count)

@@ -9,6 +9,7 @@ Source: TorchRandomSource.swift of apple/ml-stable-diffusion at e12202c.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,9 @@ class SwiftTorchSource:
     """A Mersenne Twister, read as PyTorch reads it."""
 
     def __init__(self, seed: int) -> None:
+        seeded: Any = np.random.RandomState(seed).get_state(legacy=False)
         self._bits = np.random.MT19937()
-        self._bits.state = {
-            "bit_generator": "MT19937",
-            "state": dict(zip(("key", "pos"), np.random.RandomState(seed).get_state()[1:3], strict=True)),
-        }
+        self._bits.state = {"bit_generator": "MT19937", "state": seeded["state"]}
         self._left: float | None = None
 
     def normal(self, shape: tuple[int, ...]) -> Floats:

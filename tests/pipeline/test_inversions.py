@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdbuild.pipeline.prompts import expand, split
+from sdbuild.pipeline.inversions import expand, split
 
 INVERSIONS = [
     {"token": "<toy>", "tokens": ["<toy>", "<toy>_1", "<toy>_2"]},
