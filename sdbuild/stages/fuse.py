@@ -1,7 +1,7 @@
 """The fuse stage: a component's weights with LoRAs added, as if the checkpoint had been trained that way.
 
 Inputs: ``checkpoint``, the component's folder, and ``lora-N`` for each LoRA, a folder with its file. Parameters:
-``component`` (`unet`, `text_encoder` or `text_encoder_2`), and ``weights``: role → what the LoRA is multiplied with, as
+``component`` (`unet`, `transformer` or a text encoder), and ``weights``: role → what the LoRA is multiplied with, as
 a decimal. The result has the files of ``checkpoint``; weights that no LoRA changes keep their bytes.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.checkpoints.files import is_card, only_file
+from sdbuild.checkpoints.files import is_card
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 
 STAGE = Stage(name="fuse", version=1)
 
-_WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors"}
+_WEIGHTS = dict.fromkeys(("unet", "transformer"), "diffusion_pytorch_model.safetensors")
 _OTHER_WEIGHTS = "model.safetensors"
 
 
@@ -30,14 +30,12 @@ def run(
         ModelError: a LoRA is damaged, of an unknown kind, or was trained for another family.
     """
     from sdbuild.checkpoints.checkpoint import Checkpoint
-    from sdbuild.checkpoints.lora import FusedTensor, Lora, fuse
+    from sdbuild.checkpoints.lora.files import open_lora
+    from sdbuild.checkpoints.lora.fused import FusedTensor, fuse
     from sdbuild.checkpoints.write import write_safetensors
 
     component, source = params["component"], inputs["checkpoint"]
-    loras = []
-    for role, weight in params["weights"].items():
-        path = only_file(role, inputs[role])
-        loras.append(Lora(path, float(weight), path.name))
+    loras = [open_lora(inputs[role], float(weight), role) for role, weight in params["weights"].items()]
     tensors = fuse(component, Checkpoint.open(source), loras)
     changed = sum(isinstance(tensor, FusedTensor) for tensor in tensors.values())
     if not changed:

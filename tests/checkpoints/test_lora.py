@@ -256,18 +256,17 @@ def first_key(tensors: Tensors) -> str:
 
 
 FAULTS: dict[str, tuple[Callable[[Tensors], object], str]] = {
-    "dora": (lambda t: t.update({"unet.a.dora_scale": torch.ones(2)}), "DoRA"),
-    "loha": (lambda t: t.update({"lora_unet_a.hada_w1_a": torch.ones(2)}), "LoHa"),
+    "dora": (lambda t: t.update({"unet.a.dora_scale": torch.ones(2)}), "a.dora_scale belongs to no change"),
     "half-a-pair": (lambda t: t.pop(first_key(t)), "has half a pair"),
-    "strange": (lambda t: t.update({"optimizer.state": torch.ones(2)}), "nothing that a LoRA holds"),
-    "empty": (lambda t: t.clear(), "no pair of low-rank tensors"),
+    "strange": (lambda t: t.update({"optimizer.state": torch.ones(2)}), "optimizer.state is nothing that a LoRA holds"),
+    "empty": (lambda t: t.clear(), "holds no pair of low-rank tensors"),
     "other-family": (
         lambda t: t.update({first_key(t): torch.ones(RANK, 7)}),
         "mine.safetensors: .*trained for another family",
     ),
     "other-blocks": (
         lambda t: t.update({f"unet.nowhere.lora_{kind}.weight": torch.ones(RANK, RANK) for kind in "AB"}),
-        "unet has no unet.nowhere.*trained for another family",
+        "unet has no unet.nowhere.*trained for another size of this family",
     ),
 }
 
