@@ -15,7 +15,7 @@ from sdbuild.checkpoints.files import is_card
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 
-STAGE = Stage(name="fuse", version=1)
+STAGE = Stage(name="fuse", version=2)
 
 _WEIGHTS = dict.fromkeys(("unet", "transformer"), "diffusion_pytorch_model.safetensors")
 _OTHER_WEIGHTS = "model.safetensors"

@@ -126,8 +126,10 @@ class LowRank(Added):
         """Up · down; with a core Σ up[o, a] · mid[a, b, …] · down[b, i]."""
         down, up = matrix(self.parts["down"]), matrix(self.parts["up"])
         if "mid" not in self.parts:
-            return up @ down
-        return np.einsum("oa,ab...,bi->oi...", up, floats(self.parts["mid"]), down)
+            whole: Floats = up @ down
+            return whole
+        product: Floats = np.einsum("oa,ab...,bi->oi...", up, floats(self.parts["mid"]), down)
+        return product
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ _REFUSED: dict[str, str] = {
 _KNOWN = [(part, re.compile(rf"(?P<module>.+?)[._](?:{pattern})")) for part, pattern in _PARTS.items()]
 _UNFIT = [(kind, re.compile(rf".+?[._](?:{pattern})")) for pattern, kind in _REFUSED.items()]
 
-BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+)\.(?P<key>string_to_param\.\*|clip_[lgh]|t5|[^.]+)")
+BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+?)\.(?P<key>string_to_param\.\*|[^.]+)")
 """OneTrainer's name of an embedding that travels with a LoRA: the word, and whose vectors they are."""
 
 
