@@ -63,6 +63,10 @@ SINGLE_FILE = "checkpoint"
 """The source component that is a whole single-file checkpoint, from which the others are then taken."""
 
 
+ADAPTER_STEM, ADAPTER_SETTINGS = "adapter_model", "adapter_config.json"
+"""What peft calls an adapter's weights, and the settings beside them."""
+
+
 def is_card(name: str) -> bool:
     """Whether a file says what a model's license is."""
     return _CARD.fullmatch(name) is not None
@@ -81,7 +85,7 @@ def only_file(role: str, folder: Path) -> Path:
 
 
 def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
-    """Choose a single file of a repository, and the model's card; otherwise as `select_files`.
+    """Choose a single file of a repository, what belongs to it, and the model's card; otherwise as `select_files`.
 
     Raises:
         CheckpointFilesError: there is no such file.
@@ -90,7 +94,12 @@ def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
     if file not in names:
         others = ", ".join(name for name in names if name.endswith((".safetensors", ".ckpt")) and "/" not in name)
         raise CheckpointFilesError(f"there is no {file}" + (f"; there are {others}" if others else ""))
-    return {file.rpartition("/")[2]: file} | {name: name for name in sorted(names) if is_card(name)}
+    folder, _, own = file.rpartition("/")
+    chosen = {own: file}
+    settings = f"{folder}/{ADAPTER_SETTINGS}" if folder else ADAPTER_SETTINGS
+    if own.rpartition(".")[0] == ADAPTER_STEM and settings in names:
+        chosen[ADAPTER_SETTINGS] = settings
+    return chosen | {name: name for name in sorted(names) if is_card(name)}
 
 
 class ArtifactFilesError(SdbuildError):

@@ -15,6 +15,7 @@ from sdbuild.estimate.bundle_memory import app_memory
 from sdbuild.interface.swift.files import CONDITIONERS, conditioner_name
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
+from sdbuild.plan.loras import ADAPTED
 from sdbuild.plan.sources import Source
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
@@ -38,8 +39,8 @@ SEED = 0
 SAFETY_CHECKER_LATENT = 64
 """Of the picture that the Swift package feeds the safety checker, 512 by 512 pixels (SafetyChecker.swift)."""
 
-# What LoRAs are trained on.
-_ADAPTED = ("unet", "text_encoder", "text_encoder_2")
+# The text encoders of CLIP, to which textual inversions give words.
+_CLIP = ("text_encoder", "text_encoder_2")
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
@@ -205,13 +206,13 @@ class TargetPlan:
 
     def _files(self, name: str) -> Draft:
         """The files that a component of the pipeline is made from, with LoRAs and textual inversions in them."""
-        return self._embed(name, self._fuse(name)) if name in _ADAPTED[1:] else self._fuse(name)
+        return self._embed(name, self._fuse(name)) if name in _CLIP else self._fuse(name)
 
     def _embed(self, name: str, own: Draft) -> Draft:
         """The files of a text encoder, or of the bundle's tokenizer, with every textual inversion in them."""
         if not self.textual_inversions or self._bundled_tokenizer is None:
             return own
-        encoders = [encoder for encoder in _ADAPTED[1:] if encoder in self.recipe.components]
+        encoders = [encoder for encoder in _CLIP if encoder in self.recipe.components]
         parameters: dict[str, Any] = {"component": name, "encoders": encoders}
         inputs, tokens = {"checkpoint": own}, {}
         for number, (source, token) in enumerate(self.textual_inversions, start=1):
@@ -227,7 +228,7 @@ class TargetPlan:
     def _fuse(self, name: str) -> Draft:
         """The files of a component of the pipeline with every LoRA in them."""
         own = self._source(name, self.vae if name == "vae" and self.vae is not None else self.model, name)
-        if name not in _ADAPTED or not self.loras:
+        if name not in ADAPTED or not self.loras:
             return own
         inputs, weights = {"checkpoint": own}, {}
         for number, (source, weight) in enumerate(self.loras, start=1):

@@ -122,8 +122,6 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
     drafts: dict[str, tuple[Draft, ...]] = {}
     for name, (target, recipe) in bundles_of(loaded, targets).items():
         model = source(recipe.model, options.source)
-        if recipe.loras and "transformer" in recipe.components:
-            raise PlanError(f"{loaded.path}: LoRAs are fused for SD 1.x, SD 2.x and SDXL; remove them from this recipe")
         tokenizer = recipe.tokenizer
         if tokenizer is None and model.is_single_file and not recipe.model.is_single_file:
             # source=FILE stands for the model, but it has no tokenizer to stand for the model's.

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sdbuild.checkpoints.facts import CheckpointFacts, known_facts, read_checkpoint_facts
-from sdbuild.checkpoints.files import COMPONENT_FOLDERS
+from sdbuild.checkpoints.files import COMPONENT_FOLDERS, SINGLE_FILE, is_card
+from sdbuild.plan.loras import check_loras
 from sdbuild.plan.planner import Plan
+from sdbuild.plan.sources import resolve_source
 from sdbuild.plan.status import Statuses
 from sdbuild.plan.verdict import check_rules
+from sdbuild.recipe.load import resolve_for_target
+from sdbuild.recipe.references import Lora
 from sdbuild.store import Store
 
 
@@ -27,6 +31,7 @@ class Preflight:
             action for action in plan.graph if action.stage.name == "source" and action.component in COMPONENT_FOLDERS
         ]
         self._seen: set[str] = set()
+        self._judged_loras: set[int] = set()
         self.facts: CheckpointFacts | None = (
             known_facts(plan.loaded.recipe.model) if plan.options.source is None else None
         )
@@ -38,13 +43,16 @@ class Preflight:
         """
         if (facts := self._plan.model.facts) is not None:
             self._apply(facts)
+            self._check_loras()
             return
         self._apply(None)
+        self._check_loras()
         if any(not self._statuses[action].cached for action in self._plan.graph):
             self.with_fetched_files()
 
     def with_fetched_files(self) -> None:
         """Apply the rules to the files that have been fetched; again only when there are more of them than before."""
+        self._check_loras()
         if self._plan.model.facts is not None:
             return
         fetched = {
@@ -56,6 +64,32 @@ class Preflight:
         if "index" in fetched and set(fetched) != self._seen:
             self._seen = set(fetched)
             self._apply(self._facts(fetched))
+
+    def _check_loras(self) -> None:
+        """Judge every LoRA whose files are here, once."""
+        loaded, here = self._plan.loaded, {}
+        for index, lora in enumerate(loaded.recipe.loras):
+            if index not in self._judged_loras and (files := self._lora_files(index, lora.resolved)):
+                here[index] = files
+        if not here:
+            return
+        components = {c.value for t in self._plan.targets.values() for c in resolve_for_target(loaded, t).components}
+        model = self._plan.model if self._plan.model.path is not None else None
+        check_loras(loaded, frozenset(components), here, model)
+        self._judged_loras |= here.keys()
+
+    def _lora_files(self, index: int, lora: Lora) -> Mapping[str, Path]:
+        """A LoRA's files: where they lie on this machine, or as they were fetched."""
+        source = resolve_source(self._plan.loaded, lora)
+        if source.path is not None:
+            return source.files(SINGLE_FILE, None)
+        name = f"lora-{index + 1}"
+        for action in self._plan.graph:
+            if action.stage.name == "source" and action.component == name:
+                digest = self._statuses[action].digest
+                files = self._store.locate(digest) if digest is not None else None
+                return {key: path for key, path in (files or {}).items() if not is_card(key)}
+        return {}
 
     def _apply(self, facts: CheckpointFacts | None) -> None:
         self.facts = facts or self.facts

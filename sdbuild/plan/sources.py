@@ -10,11 +10,12 @@ from sdbuild.builtin import shapes
 from sdbuild.checkpoints import offline
 from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts, read_single_file_facts
 from sdbuild.checkpoints.files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
+from sdbuild.checkpoints.lora.files import lora_files
 from sdbuild.checkpoints.single_file import PredictionType
 from sdbuild.plan.errors import PlanError
 from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import LockedRepository, source_name
-from sdbuild.recipe.references import ModelKind, ModelReference, Reference
+from sdbuild.recipe.references import Lora, ModelKind, ModelReference, Reference
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class Source:
         """
         if self.path is None:
             return {}
+        if isinstance(self.reference, Lora):
+            return lora_files(self.path)
         if component == SINGLE_FILE:
             return {self.path.name: self.path}
         chosen = select_files(component, self._listing, precision=precision or "float32")

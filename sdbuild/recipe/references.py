@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from sdbuild.checkpoints.lora.files import SUFFIXES as LORA_SUFFIXES
 from sdbuild.checkpoints.single_file import SUFFIXES, PredictionType
 from sdbuild.paths import is_relative
 from sdbuild.recipe.part import Part
@@ -151,24 +152,33 @@ class ModelReference(Reference):
 
 
 def _check_lora_version(version: str) -> str:
-    if version.startswith("builtin:") or (version.startswith((".", "/", "~")) and not version.endswith(SUFFIXES)):
+    if version.startswith("builtin:"):
         raise PydanticCustomError(
             "model_version",
-            "not a Hub id or a LoRA's file",
-            {"help": f"write `organisation/name`, or the path of a {' or '.join(SUFFIXES)} file"},
+            "not a Hub id or a LoRA's file or folder",
+            {"help": f"write `organisation/name`, or the path of a folder or of a {' or '.join(LORA_SUFFIXES)} file"},
         )
     return _check_version(version)
 
 
+def _check_lora_file(file: str) -> str:
+    parts = file.split("/")
+    if file.endswith(LORA_SUFFIXES) and file.isprintable() and not any(part in ("", ".", "..") for part in parts):
+        return file
+    raise PydanticCustomError(
+        "single_file", "not a LoRA's file", {"help": f"name a file that ends with {' or '.join(LORA_SUFFIXES)}"}
+    )
+
+
 class Lora(Reference):
-    """A LoRA, added to the weights of UNet and text encoders before they are converted."""
+    """A LoRA, added to the weights of the denoiser and the text encoders before they are converted."""
 
     version: Annotated[str, AfterValidator(_check_lora_version)] = Field(
-        description="Where the LoRA is: a Hub id `organisation/name`, or a `.safetensors` file, as a path that starts "
-        "with `.`, `/` or `~`.",
+        description="Where the LoRA is: a Hub id `organisation/name`; or a `.safetensors` file, a pickle or a folder "
+        "that peft or diffusers saved, as a path that starts with `.`, `/` or `~`.",
         examples=["latent-consistency/lcm-lora-sdv1-5", "../loras/mine.safetensors"],
     )
-    file: Annotated[str, AfterValidator(_check_file)] | None = Field(
+    file: Annotated[str, AfterValidator(_check_lora_file)] | None = Field(
         default=None,
         description=f"For a Hub id: the LoRA's file in the repository. Without it, `{LORA_FILE}`.",
         examples=["pixel-art.safetensors"],
@@ -176,8 +186,15 @@ class Lora(Reference):
     weight: float = Field(default=1.0, ge=-10, le=10, description="What the LoRA's difference is multiplied with.")
 
     @property
+    def kind(self) -> ModelKind:
+        """Hub, or local file or folder."""
+        if not self.version.startswith((".", "/", "~")):
+            return ModelKind.HUB
+        return ModelKind.FILE if self.version.endswith(LORA_SUFFIXES) else ModelKind.DIRECTORY
+
+    @property
     def is_single_file(self) -> bool:
-        """A LoRA is always one file."""
+        """A LoRA is taken as a whole."""
         return True
 
     @property

@@ -30,21 +30,23 @@ def run(
         ModelError: a LoRA is damaged, of an unknown kind, or was trained for another family.
     """
     from sdbuild.checkpoints.checkpoint import Checkpoint
-    from sdbuild.checkpoints.lora.files import open_lora
+    from sdbuild.checkpoints.lora.file import open_lora
     from sdbuild.checkpoints.lora.fused import FusedTensor, fuse
     from sdbuild.checkpoints.write import write_safetensors
 
     component, source = params["component"], inputs["checkpoint"]
     loras = [open_lora(inputs[role], float(weight), role) for role, weight in params["weights"].items()]
     tensors = fuse(component, Checkpoint.open(source), loras)
+    words = sorted({word for lora in loras for word in lora.embeddings})
+    also = f"; not taken: the words {', '.join(words)}, which textual_inversions can name" if words else ""
     changed = sum(isinstance(tensor, FusedTensor) for tensor in tensors.values())
     if not changed:
         # The same bytes, so that what follows is shared with builds without the LoRA.
         place_tree(source, out)
-        progress(1.0, f"no LoRA changes the {component}")
+        progress(1.0, f"no LoRA changes the {component}{also}")
         return
     for path in source.iterdir():
         if path.name == "config.json" or is_card(path.name):
             place(path, out / path.name)
     write_safetensors(out / _WEIGHTS.get(component, _OTHER_WEIGHTS), tensors, progress)
-    progress(1.0, f"{changed} of {len(tensors)} tensors changed")
+    progress(1.0, f"{changed} of {len(tensors)} tensors changed{also}")

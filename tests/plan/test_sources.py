@@ -224,7 +224,8 @@ def test_another_vae(workspace: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loras": "[{version: ../checkpoint}]"}, "not a Hub id or a LoRA's file"),
+        ({"loras": "[{version: builtin:tiny-sd}]"}, "not a Hub id or a LoRA's file or folder"),
+        ({"loras": "[{version: ../checkpoint}]"}, "checkpoint: holds no LoRA"),
         ({"loras": "[{version: org/lora}]"}, "`org/lora`: no revision"),
         ({"loras": "[{version: ../nowhere.safetensors}]"}, "nowhere.safetensors does not exist"),
         ({"loras": "[{version: org/lora, revision: " + COMMIT + ", weight: 11}]"}, "weight"),
@@ -243,3 +244,49 @@ def test_mistakes_about_adapters(workspace: Any, changes: dict[str, str], messag
     ran = workspace("plan", "recipe=phone")
     assert ran.status == 2
     assert re.search(message, ran.err), ran.err
+
+
+def write_lora(path: Path, module: str, out: int = 64, inner: int = 64) -> None:
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    down, up = np.zeros((2, inner), np.float16), np.zeros((out, 2), np.float16)
+    save_file({f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}, path)
+
+
+QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def test_a_folder_that_peft_saved_is_taken_as_a_whole(workspace: Any) -> None:
+    for folder in ("unet", "text_encoder"):
+        write_lora(workspace.root / "lora" / folder / "adapter_model.safetensors", f"base_model.model.{QUERY}")
+        (workspace.root / "lora" / folder / "adapter_config.json").write_text("{}")
+    workspace.recipe(loras="[{version: ../lora}]")
+    source = make_plan(parse_options({"recipe": "phone"})).graph["source:lora-1"]
+    names = [
+        f"{folder}/adapter_{name}"
+        for folder in ("text_encoder", "unet")
+        for name in ("config.json", "model.safetensors")
+    ]
+    assert sorted(source.files) == names
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("unet." + QUERY.replace("to_q", "to_x"), r"recipes/phone.yaml:\d+:\d+: .*unet has no unet.down_blocks"),
+        ("unet." + QUERY, "trained for another family"),
+        ("transformer.transformer_blocks.0.attn.to_q", "changes nothing in this recipe: it was trained on transformer"),
+        ("text_encoder_2.text_model.encoder.layers.0.mlp.fc1", "changes nothing .* trained on text_encoder_2"),
+        ("lora_unet_double_blocks_0_img_attn_proj", "modules of Flux"),
+        ("nobody.knows", "has a layout of names that is not known here"),
+    ],
+)
+def test_what_a_lora_cannot_change_is_told_before_any_work(workspace: Any, module: str, message: str) -> None:
+    import re
+
+    write_lora(workspace.root / "mine.safetensors", module, 7, 7)
+    workspace.recipe(loras="[{version: ../mine.safetensors}]")
+    ran = workspace("plan", "recipe=phone")
+    assert ran.status == 2
+    assert re.search(message, ran.err, re.DOTALL), ran.err

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdbuild.checkpoints.checkpoint import StoredTensor, read_metadata, read_pickle, read_safetensors
+from sdbuild.checkpoints.files import ADAPTER_SETTINGS as CONFIG_FILE
+from sdbuild.checkpoints.files import is_card
 from sdbuild.checkpoints.lora.changes import Change, Shape, shapes_of
+from sdbuild.checkpoints.lora.files import SUFFIXES, LoraFilesError
 from sdbuild.checkpoints.lora.kinds import AdapterError, Module, module_changes
 from sdbuild.checkpoints.lora.names import BUNDLED, split_name, unsupported_kind
 from sdbuild.checkpoints.lora.owners import find_owner, other_family
 from sdbuild.checkpoints.lora.places import Place, Places, Shaped, shape_of
-from sdbuild.checkpoints.lora.settings import CONFIG_FILE, Settings, read_settings, settings_by_component
+from sdbuild.checkpoints.lora.settings import Settings, read_settings, settings_by_component
 from sdbuild.models.errors import ModelError
 
 _KNOWN_LAYOUTS = (
@@ -107,10 +110,10 @@ class Lora:
         return found
 
     def _read(self, files: Mapping[str, Path]) -> Iterator[Module]:
-        weights = {name: path for name, path in files.items() if path.suffix != ".json"}
+        weights = {name: path for name, path in files.items() if not name.endswith(".json")}
         for name, path in weights.items():
             folder, _, _ = name.rpartition("/")
-            safe = path.suffix == ".safetensors"
+            safe = name.endswith(".safetensors")
             tensors = read_safetensors(path) if safe else read_pickle(path)
             beside = files.get(f"{folder}/{CONFIG_FILE}" if folder else CONFIG_FILE)
             stated = settings_by_component(read_metadata(path) if safe else {}, self.label)
@@ -177,6 +180,19 @@ class Lora:
         raise ModelError(f"{self.label}: {component} has no {listed}. {why}")
 
 
-def reach(loras: Iterable[Lora]) -> frozenset[str]:
-    """The components that any of the LoRAs changes."""
-    return frozenset().union(*(lora.components for lora in loras))
+def open_lora(folder: Path, weight: float, role: str) -> Lora:
+    """The LoRA that an artifact is.
+
+    Raises:
+        ModelError: a file is damaged, or holds what cannot be fused.
+        LoraFilesError: the artifact holds no weights.
+    """
+    files: Mapping[str, Path] = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not is_card(path.name)
+    }
+    weights = [name for name in files if name.endswith(SUFFIXES)]
+    if not weights:
+        raise LoraFilesError(f"{role}: its artifact holds no weights")
+    return Lora(files, weight, weights[0] if len(weights) == 1 else role)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sdbuild.checkpoints.files import is_card
-from sdbuild.checkpoints.lora.file import Lora
-from sdbuild.checkpoints.lora.settings import CONFIG_FILE
+from sdbuild.checkpoints.files import ADAPTER_SETTINGS as CONFIG_FILE
+from sdbuild.checkpoints.files import ADAPTER_STEM
 from sdbuild.errors import SdbuildError
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-ADAPTER_STEM = "adapter_model"
-"""What peft calls an adapter's weights."""
 _WHOLE = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
 _FOLDERS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 
@@ -61,28 +57,3 @@ def _of_folder(folder: Path) -> dict[str, Path]:
     settings = folder / CONFIG_FILE
     beside = weights[0].stem == ADAPTER_STEM and settings.is_file()
     return {weights[0].name: weights[0]} | ({CONFIG_FILE: settings} if beside else {})
-
-
-def settings_beside(file: str, names: Iterable[str]) -> str | None:
-    """The settings that belong to a repository's file, where there are any."""
-    folder, _, name = file.rpartition("/")
-    beside = f"{folder}/{CONFIG_FILE}" if folder else CONFIG_FILE
-    return beside if name.rpartition(".")[0] == ADAPTER_STEM and beside in names else None
-
-
-def open_lora(folder: Path, weight: float, role: str) -> Lora:
-    """The LoRA that an artifact is.
-
-    Raises:
-        ModelError: a file is damaged, or holds what cannot be fused.
-        LoraFilesError: the artifact holds no weights.
-    """
-    files: Mapping[str, Path] = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not is_card(path.name)
-    }
-    weights = [name for name in files if name.endswith(SUFFIXES)]
-    if not weights:
-        raise LoraFilesError(f"{role}: its artifact holds no weights")
-    return Lora(files, weight, weights[0] if len(weights) == 1 else role)

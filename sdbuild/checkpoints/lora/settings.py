@@ -17,7 +17,6 @@ from typing import Any
 
 from sdbuild.models.errors import ModelError
 
-CONFIG_FILE = "adapter_config.json"
 METADATA = "lora_adapter_metadata"
 
 _KINDS = ("LORA", "LOHA", "LOKR", "IA3")
