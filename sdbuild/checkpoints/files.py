@@ -84,8 +84,13 @@ def only_file(role: str, folder: Path) -> Path:
     return found[0]
 
 
-def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
-    """Choose a single file of a repository, what belongs to it, and the model's card; otherwise as `select_files`.
+def select_single_file(file: str, names: Iterable[str], beside: str | None = None) -> dict[str, str]:
+    """Choose a single file of a repository, and the model's card; otherwise as `select_files`.
+
+    Args:
+        file: the file's path in the repository.
+        names: every file of the repository.
+        beside: the name of another file of the same folder that belongs to it, to take if it is there.
 
     Raises:
         CheckpointFilesError: there is no such file.
@@ -96,9 +101,9 @@ def select_single_file(file: str, names: Iterable[str]) -> dict[str, str]:
         raise CheckpointFilesError(f"there is no {file}" + (f"; there are {others}" if others else ""))
     folder, _, own = file.rpartition("/")
     chosen = {own: file}
-    settings = f"{folder}/{ADAPTER_SETTINGS}" if folder else ADAPTER_SETTINGS
-    if own.rpartition(".")[0] == ADAPTER_STEM and settings in names:
-        chosen[ADAPTER_SETTINGS] = settings
+    other = f"{folder}/{beside}" if folder else beside
+    if beside is not None and other in names:
+        chosen[beside] = str(other)
     return chosen | {name: name for name in sorted(names) if is_card(name)}
 
 

@@ -137,7 +137,7 @@ def _select(parameters: Parameters, repository: "Repository") -> dict[str, str]:
     names = [file.name for file in repository.files]
     try:
         if "file" in parameters:
-            return select_single_file(parameters["file"], names)
+            return select_single_file(parameters["file"], names, parameters.get("beside"))
         return select_files(parameters["component"], names, precision=parameters.get("precision", "float32"))
     except CheckpointFilesError as error:
         raise CheckpointFilesError(f"{repository.name}@{repository.commit[:12]}: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from sdbuild.builtin import shapes
 from sdbuild.checkpoints import offline
 from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts, read_single_file_facts
-from sdbuild.checkpoints.files import BUILTIN_GENERATOR, SINGLE_FILE, select_files
+from sdbuild.checkpoints.files import ADAPTER_SETTINGS, ADAPTER_STEM, BUILTIN_GENERATOR, SINGLE_FILE, select_files
 from sdbuild.checkpoints.lora.files import lora_files
 from sdbuild.checkpoints.single_file import PredictionType
 from sdbuild.plan.errors import PlanError
@@ -103,6 +103,8 @@ class Source:
                 parameters = {"version": version, "revision": revision, "component": component}
                 if component == SINGLE_FILE:
                     parameters["file"] = self.reference.file
+                    if Path(self.reference.file or "").stem == ADAPTER_STEM:
+                        parameters["beside"] = ADAPTER_SETTINGS
                 parameters |= {"precision": precision} if precision is not None else {}
                 if self.locked is not None:
                     return parameters | {"files": self._locked_files(parameters)}

@@ -6,8 +6,9 @@ half-precision weights are taken where there are any. With ``files`` (path in th
 lock has chosen: exactly those are fetched. The result is rooted at the component's folder.
 
 A single-file checkpoint goes through the stage twice: first its file, named by ``file``, with the component
-`SINGLE_FILE`; then, with that artifact as the input ``checkpoint``, each component taken out of it. Parameters of that
-are ``component`` and ``prediction_type`` (what the recipe says of it, or null).
+`SINGLE_FILE`, and with ``beside``, the name of a file that is taken along where it is there; then, with that artifact
+as the input ``checkpoint``, each component taken out of it. Parameters of that are ``component`` and
+``prediction_type`` (what the recipe says of it, or null).
 """
 
 from __future__ import annotations
@@ -51,7 +52,13 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
         progress(1.0, f"{params['component']} of a single file")
         return
     version = params["version"]
-    wanted = _Wanted(params["component"], params.get("precision", "float32"), params.get("file"), params.get("files"))
+    wanted = _Wanted(
+        params["component"],
+        params.get("precision", "float32"),
+        params.get("file"),
+        params.get("beside"),
+        params.get("files"),
+    )
     if version.startswith(BUILTIN):
         _generate(version.removeprefix(BUILTIN), wanted, out)
     elif version.startswith((".", "/", "~")):
@@ -68,12 +75,13 @@ class _Wanted:
     component: str
     precision: str
     file: str | None = None
+    beside: str | None = None
     locked: Mapping[str, Any] | None = None
 
     def select(self, where: str, names: list[str]) -> dict[str, str]:
         try:
             if self.file is not None:
-                return select_single_file(self.file, names)
+                return select_single_file(self.file, names, self.beside)
             return select_files(self.component, names, precision=self.precision)
         except CheckpointFilesError as error:
             raise SourceError(f"{where}: {error}") from error
