@@ -1,5 +1,6 @@
 """What a command needs built before it can start: looked up in the cache, else built by a process of its own."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdbuild import isolation
+from sdbuild.bundle.document import NOT_VERIFIED
+from sdbuild.bundle.layout import DOCUMENT
 from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.errors import PlanError, nearest
@@ -63,22 +66,47 @@ class BuildRequest:
 
 
 def bundle(request: BuildRequest) -> Path:
-    """The bundle's place, once it is up to date.
+    """The bundle's place, once it is up to date: never a worse bundle than the one that stands there.
 
-    Where nothing was said about verification, a bundle that was built without is as good.
+    A verified bundle serves where none was asked for, and one that was built without verification where nothing was
+    said about it.
 
     Raises:
         BuildFailedError: it could not be built.
+        PlanError: a verified bundle, which is out of date, would be replaced by an unverified one.
     """
-    either = [request] if "verify" in request.variables else [request, request.with_variables(verify="off")]
-    for build in either:
-        plan = make_plan(build.options)
-        name = next(name for name in plan.outputs if name.startswith("bundle:"))
-        if _status(plan, plan.graph[name]).cached:
-            break
-    else:
-        _build(request, name)
-    return plan.outputs[name]
+    verified, unverified = request.with_variables(verify="on"), request.with_variables(verify="off")
+    good_enough = [verified] if request.variables.get("verify") == "on" else [verified, unverified]
+    for build in good_enough:
+        plan, action = _planned(build)
+        status, place = _status(plan, action), plan.outputs[action.name]
+        if status.cached:
+            return place
+        if status.digest is not None and (build.options.verify or not _is_verified(place)):
+            _build(build, action.name)  # it is in the cache, and only put at its place
+            return place
+    if not request.options.verify and _is_verified(place):
+        raise PlanError(
+            f"{place} is a verified bundle, and out of date: verify=off would replace it by one that nothing was "
+            "compared with. Leave out verify=off, or give the new one another place with out=FOLDER."
+        )
+    if place.exists():
+        print(f"{place} is out of date, and built again", file=sys.stderr)
+    _build(request, _planned(request)[1].name)
+    return place
+
+
+def _planned(request: BuildRequest) -> tuple[Plan, Action]:
+    plan = make_plan(request.options)
+    return plan, next(action for action in plan.graph.products() if action.stage.name == "bundle")
+
+
+def _is_verified(place: Path) -> bool:
+    """Whether a bundle that stands somewhere was compared with the original models."""
+    try:
+        return bool(json.loads((place / DOCUMENT).read_bytes())["verification"] != NOT_VERIFIED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def artifacts(request: BuildRequest, component: str, *stages: str) -> tuple[Action, ...]:

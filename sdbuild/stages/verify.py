@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbuild.errors import SdbuildError
-from sdbuild.stages import Stage
+from sdbuild.stages import Stage, advice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def run(
         if not document["chunks_equal_whole"]:
             failures.append("the chunks do not give the whole model's result to the last bit")
     if failures:
-        raise VerificationError(_report(params, failures, inputs["package"], packages, answers))
+        raise VerificationError(_report(params, failures, document, inputs["package"], packages, answers))
     (out / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     progress(1.0, ", ".join(f"{name} {entry}" for name, entry in document["outputs"].items()))
 
@@ -189,26 +189,41 @@ def _chunks_equal_whole(packages: list[Path], whole: Path, answers: _Answers, pr
 
 
 def _report(
-    params: Mapping[str, Any], failures: list[str], artifact: Path, packages: list[Path], answers: _Answers
+    params: Mapping[str, Any],
+    failures: list[str],
+    document: Mapping[str, Any],
+    artifact: Path,
+    packages: list[Path],
+    answers: _Answers,
 ) -> str:
-    """What failed, and where the signal goes: the operations that lose or overflow most."""
+    """What failed, where the signal goes, and what would pass."""
     lines = [f"{params['component']} after {params['after']} does not do what the original module does:", *failures]
+    if params["bits"] is not None:
+        lines += advice.worst_tensors(artifact)
+        lines.append(
+            advice.what_would_pass(params["component"], params["bits"], advice.lowest(document), DEFAULT_PALETTIZED_DB)
+        )
+        return "\n".join(lines)
     if len(packages) == 1 and params["precision"] == "float16":
-        from sdbuild.coreml.diagnose import walk, worst
-
-        modules = json.loads((artifact / "modules.json").read_text(encoding="utf-8"))
-        found = walk(packages[0], answers.inputs(answers.count - 1), modules)
-        lines.append("the operations that cost most in half precision:")
-        lines += [
-            f"  {entry.module or entry.name} ({entry.operation}): {entry.psnr_db:.1f} dB, {entry.lost_db:.1f} dB lost, "
-            f"largest {entry.largest:.3g}, {entry.overflows} overflows"
-            for entry in worst(found, _WORST_SHOWN)
-        ]
+        lines += _costly_operations(artifact, packages[0], answers)
     lines.append(
         f"set precision: {{{params['component']}: float32}} if half precision is the cause, lower the gate under "
         "verify: if the loss is meant, or build with verify=off"
     )
     return "\n".join(lines)
+
+
+def _costly_operations(artifact: Path, package: Path, answers: _Answers) -> Iterator[str]:
+    """The operations that lose or overflow most in half precision."""
+    from sdbuild.coreml.diagnose import walk, worst
+
+    modules = json.loads((artifact / "modules.json").read_text(encoding="utf-8"))
+    yield "the operations that cost most in half precision:"
+    for entry in worst(walk(package, answers.inputs(answers.count - 1), modules), _WORST_SHOWN):
+        yield (
+            f"  {entry.module or entry.name} ({entry.operation}): {entry.psnr_db:.1f} dB, {entry.lost_db:.1f} dB lost, "
+            f"largest {entry.largest:.3g}, {entry.overflows} overflows"
+        )
 
 
 def _part(progress: Callable[[float, str], None], index: int, count: int) -> Callable[[float, str], None]:

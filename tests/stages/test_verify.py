@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from sdbuild.builtin import tiny
 from sdbuild.stages import chunk, convert, quantize, reference, verify
+from sdbuild.stages.advice import what_would_pass
 from sdbuild.stages.verify import VerificationError
 from tests.stages.faults import copy_artifact, edit_epsilons, edit_weight
 
@@ -74,6 +76,28 @@ def test_palettized_and_chunked_packages_pass(artifacts: dict[str, Path], tmp_pa
     chunked = run_verify(artifacts, artifacts["chunked"], tmp_path / "b", after="chunk", bits=6)
     assert chunked["chunks_equal_whole"] is True
     assert chunked["outputs"] == quantized["outputs"]
+
+
+def test_a_palettized_model_that_lost_too_much_says_which_tensors_and_what_would_pass(
+    artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(VerificationError) as caught:
+        run_verify(artifacts, artifacts["quantized"], tmp_path, after="quantize", bits=6, gates={"palettized_db": 60})
+    text = str(caught.value)
+    assert "the tensors that lost most:" in text
+    assert ", 6 bits): " in text
+    assert "what would pass: " in text
+    assert "quantization: {unet: none} keeps half precision" in text
+    assert re.search(r"verify: \{unet: \{palettized_db: \d+\}\} accepts this loss", text)
+    assert "half precision is the cause" not in text
+
+
+def test_more_bits_are_advised_only_where_they_would_pass() -> None:
+    gates = {2: 2.0, 4: 10.0, 6: 20.0, 8: 30.0}
+    assert "{unet: 4}" in what_would_pass("unet", 2, 1.0, gates)  # 1 + 12 dB: 4 bits ask for 10
+    assert "{unet: 8}" in what_would_pass("unet", 6, 19.0, gates)  # 19 + 12 dB: 8 bits ask for 30
+    assert "{unet: 8}" not in what_would_pass("unet", 6, 3.0, gates)
+    assert "palettized_db: 0" in what_would_pass("unet", 8, -4.0, gates)
 
 
 FAULTS = {
