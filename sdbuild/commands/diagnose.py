@@ -13,7 +13,10 @@ from sdbuild.console.command import VariableCommand
 from sdbuild.console.quiet_libraries import hush
 from sdbuild.console.tables import write_table
 from sdbuild.console.variables import ONE_TARGET, OUT, RECIPE, SOURCE, Variable
+from sdbuild.console.waiting import for_a_collection
+from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.errors import PlanError
+from sdbuild.store import Store
 
 _MOST = 20
 _COMPONENT = Variable("component", "NAME", "say which component to walk through, such as component=unet", required=True)
@@ -35,8 +38,9 @@ class Command(VariableCommand):
         most = _count(variables, "most", _MOST)
         # The inputs are those of verification, so that it shows here what failed there.
         request = built.BuildRequest.from_variables(variables, self.name).with_variables(verify="on")
-        convert, reference = built.artifacts(request, variables["component"], "convert", "reference")
         with ExitStack() as stack:
+            stack.enter_context(Store(cache_directory()).in_use(for_a_collection))
+            convert, reference = built.artifacts(request, variables["component"], "convert", "reference")
             folder = Path(stack.enter_context(TemporaryDirectory()))
             package = built.artifact(request, convert, folder / "package")
             samples = built.artifact(request, reference, folder / "reference") / "samples.safetensors"

@@ -7,6 +7,7 @@ from typing import Any
 from doit.cmd_run import Run
 
 from sdbuild.console.task_command import TaskCommand
+from sdbuild.console.waiting import for_a_collection
 
 
 class Command(TaskCommand, Run):  # type: ignore[misc]
@@ -22,6 +23,7 @@ class Command(TaskCommand, Run):  # type: ignore[misc]
         if not isinstance(options["outfile"], str):
             options["outfile"] = sys.stdout  # doit's default is the stream that there was when it was imported
         self.session.always = bool(options.get("always"))
-        status = super()._execute(*args, **options)
+        with self.session.building(for_a_collection):
+            status = super()._execute(*args, **options)
         # doit's 2 means that a task could not be started, for instance because one that it needs has failed.
         return (self.session.exit_status or 1) if status else 0

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_MOST_FILES = 3
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -127,12 +129,15 @@ class OutputMissing(Reason):
 
 @dataclass(frozen=True)
 class OutputChanged(Reason):
-    """What stands at the bundle's place is not the bundle."""
+    """What stands at the bundle's place is not the bundle; `files` are those that differ, or are missing or added."""
 
     path: str
+    files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.path} has been changed"
+        shown = ", ".join(self.files[:_MOST_FILES])
+        more = f" and {len(self.files) - _MOST_FILES} more" if len(self.files) > _MOST_FILES else ""
+        return f"{self.path} has been changed" + (f": {shown}{more}" if self.files else "")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """One build: doit walks the tasks, the session says what is cached, runs the rest and remembers what happened."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +81,13 @@ class Session:
         """Check the recipe against what is known of its checkpoint; raises `RecipeError` before any work."""
         self._preflight.before_the_build()
 
+    @contextmanager
+    def building(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Nothing is removed from the cache meanwhile; `waiting` is called once if a collection has to end first."""
+        with self.store.in_use(waiting):
+            self.statuses.look_at_everything_again()
+            yield
+
     def is_current(self, action: Action) -> bool:
         """Whether the cache, and for a bundle its place too, holds the result; asked when the inputs are done."""
         status = self.statuses[action]
@@ -128,7 +136,7 @@ class Session:
         keys = {action: self.statuses[action].key for action in actions}
         forgotten = [action for action, key in keys.items() if key is not None and self.store.recorded(key)]
         for action in forgotten:
-            self.store.layout.result(str(keys[action])).unlink(missing_ok=True)
+            self.store.forget(str(keys[action]))
         for action in self.plan.graph:
             self.statuses.look_again(action)
         return forgotten

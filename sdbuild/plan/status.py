@@ -67,6 +67,10 @@ class Statuses:
         self._cached.pop(action.name, None)
         return self[action]
 
+    def look_at_everything_again(self) -> None:
+        """Forget what was seen: the cache may be another meanwhile."""
+        self._cached.clear()
+
     def slot(self, action: Action) -> str:
         """The name under which the cache remembers what last stood for a task."""
         return f"{self._graph.recipe}/{action.name}"
@@ -99,9 +103,11 @@ class Statuses:
         producers = {role: producer.name for role, producer in action.inputs.items()}
         previous = self._store.slot_read(self.slot(action))
         reasons = differences(previous, document, producers, unknown)
-        if key is not None and (not reasons or self._store.recorded(key) is not None):
-            # Damage is told before all else: with the result as it was, nothing would run.
-            reasons = (ResultLost(damaged=self._store.recorded(key) is not None),)
+        recorded = self._store.recorded(key) if key is not None else None
+        if key is not None and (not reasons or recorded is not None):
+            # A loss is told before all else: with the result as it was, nothing would run.
+            damaged = recorded is not None and self._store.load_tree(recorded.tree) is not None
+            reasons = (ResultLost(damaged),)
         return Status(reasons, None, key, document)
 
     def _unread(self, action: Action) -> int:
@@ -114,7 +120,10 @@ class Statuses:
         if output is None or self._store.matches(digest, output):
             return ()
         shown = _relative(output)
-        return (OutputChanged(shown),) if output.exists() else (OutputMissing(shown),)
+        if not output.exists():
+            return (OutputMissing(shown),)
+        differing = [difference.path for difference in self._store.differences(digest, output)]
+        return (OutputChanged(shown, tuple(sorted(differing))),)
 
 
 def _relative(path: Path) -> str:

@@ -1,11 +1,12 @@
 """The store: blobs by sha256, trees, action results; see `Store`."""
 
 from sdbuild.store.canonical import canonical_json, key_of
-from sdbuild.store.collect import Collected, Sizes
+from sdbuild.store.collect import Collected, Garbage, Sizes
 from sdbuild.store.errors import StoreError
 from sdbuild.store.files import place
 from sdbuild.store.outputs import Difference
 from sdbuild.store.records import ActionResult
+from sdbuild.store.retention import Held, Retention
 from sdbuild.store.store import Store
 from sdbuild.store.tree import Entry, Tree
 
@@ -14,6 +15,9 @@ __all__ = [
     "Collected",
     "Difference",
     "Entry",
+    "Garbage",
+    "Held",
+    "Retention",
     "Sizes",
     "Store",
     "StoreError",

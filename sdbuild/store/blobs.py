@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,14 +85,21 @@ class Blobs:
         self._layout.write(note, data)
         return sha256, status
 
-    def verify(self) -> list[str]:
+    def verify(self, progress: Callable[[float, str], None]) -> list[str]:
         """Read every blob of the store, whatever its status says; move damaged ones aside and return their digests."""
-        damaged = []
+        sizes = {}
         for blob in sorted(self._layout.root.glob("blobs/*/*")):
-            if hash_file(blob) != blob.name:
-                self._layout.corrupt.mkdir(exist_ok=True)
-                blob.replace(self._layout.corrupt / unique_name())
-                damaged.append(blob.name)
+            with contextlib.suppress(FileNotFoundError):
+                sizes[blob] = blob.stat().st_size
+        total, done, damaged = sum(sizes.values()) or 1, 0, []
+        for blob, size in sizes.items():
+            progress(done / total, f"reading {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+            with contextlib.suppress(FileNotFoundError):  # collected meanwhile
+                if hash_file(blob) != blob.name:
+                    self._layout.corrupt.mkdir(exist_ok=True)
+                    blob.replace(self._layout.corrupt / unique_name())
+                    damaged.append(blob.name)
+            done += size
         return damaged
 
     def sync_names(self, digests: set[str]) -> None:

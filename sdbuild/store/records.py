@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,16 @@ class Records:
         """Forget a result; its key document stays, for what is said about earlier runs."""
         self._layout.result(key).unlink(missing_ok=True)
 
+    def touch(self, key: str) -> None:
+        """Note that a build has used a result now."""
+        with contextlib.suppress(OSError):
+            os.utime(self._layout.result(key))
+
+    def inputs(self, key: str) -> list[str]:
+        """The digests of the trees that an action read."""
+        inputs = (self.document(key) or {}).get("inputs")
+        return [digest for digest in inputs.values() if isinstance(digest, str)] if isinstance(inputs, dict) else []
+
     def document(self, key: str) -> dict[str, Any] | None:
         """The full key document of a key."""
         document = _read(self._layout.document(key))
@@ -112,9 +124,9 @@ class Records:
         folder = self._layout.history("any").parent
         return [unquote(path.name) for path in _files(folder)]
 
-    def history_keys(self) -> set[str]:
-        """Every key that some history names."""
-        return {key for name in self.histories() for key in self._history(name)}
+    def earlier_runs(self) -> dict[str, str]:
+        """Every key that is remembered as an earlier run, with the name of its stage and component."""
+        return {key: name for name in self.histories() for key in self._history(name)}
 
     def _history(self, name: str) -> list[str]:
         keys = _read(self._layout.history(name))

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 from sdbuild.store.blobs import Blobs
-from sdbuild.store.collect import Collected, Sizes, collect, measure
+from sdbuild.store.collect import Collected, Garbage, Progress, Sizes, find_garbage, measure, remove_garbage
+from sdbuild.store.collection_lock import alone, in_use
 from sdbuild.store.errors import StoreError
 from sdbuild.store.files import remove
 from sdbuild.store.layout import Layout
 from sdbuild.store.outputs import Difference, Outputs
 from sdbuild.store.records import ActionResult, Records
+from sdbuild.store.retention import KEEP_TASKS, Held, Retention, held_results
 from sdbuild.store.stats import StatCache
 from sdbuild.store.tree import REGULAR, Entry, Tree, mode_of, scan
-
-Progress = Callable[[float, str], None]
 
 
 class Store:
     """A cache directory. Opening one writes nothing; a read-only one never does, even where there is no directory yet.
 
-    Any number of processes and threads may use one store at the same time without locks.
+    Any number of processes and threads may use one store at the same time without locks, as long as nothing is removed:
+    builds and collections take turns.
     """
 
     def __init__(self, root: Path, *, read_only: bool = False) -> None:
@@ -190,6 +192,7 @@ class Store:
         """Note that the action with this key now stands for a task (``<recipe>/<task name>``)."""
         self.prepare()
         self._records.write_slot(slot, key, self._records.document(key))
+        self._records.touch(key)
 
     def slot_read(self, slot: str) -> dict[str, Any] | None:
         """The key document of the action that last stood for a task; what the next one is compared with."""
@@ -197,7 +200,7 @@ class Store:
         return noted[1] if noted is not None else None
 
     def slots(self) -> dict[str, str]:
-        """Every task with the key of the action that last stood for it: what a collection keeps."""
+        """Every task with the key of the action that last stood for it."""
         return self._records.slots()
 
     def history(self, name: str) -> Iterator[tuple[dict[str, Any], ActionResult]]:
@@ -215,18 +218,58 @@ class Store:
         path.mkdir()
         return path
 
-    def gc(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> Collected:
-        """Remove every blob and tree that no kept action (by key) needs, except the newest (see `collect`)."""
-        self.prepare()
-        return collect(self.layout, self._records, self.load_tree, keep, grace_seconds)
+    def results(self) -> list[Held]:
+        """Every result whose output is there, the least recently used first."""
+        return held_results(self.layout, self._records)
 
-    def verify(self) -> list[str]:
+    def bytes_of(self, results: Iterable[Held]) -> int:
+        """The size of the store's own files that some results consist of, each counted once."""
+        return sum({sha256: size for held in results for sha256, size in self._own(held)}.values())
+
+    def needs(self, result: Held, blobs: Collection[str]) -> bool:
+        """Whether a result consists of any of some blobs, by their sha256."""
+        tree = self.load_tree(result.tree)
+        return tree is not None and any(entry.sha256 in blobs for entry in tree.entries)
+
+    @contextlib.contextmanager
+    def in_use(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Nothing is collected meanwhile. `waiting` is called once if a collection has to end first."""
+        self.prepare()
+        with in_use(self.layout, waiting):
+            yield
+
+    @contextlib.contextmanager
+    def unused(self, waiting: Callable[[], None]) -> Iterator[bool]:
+        """No build runs meanwhile; yields whether that is certain. `waiting` is called once if any has to end first."""
+        self.prepare()
+        with alone(self.layout, waiting) as certain:
+            yield certain
+
+    def garbage(self, retention: Retention = KEEP_TASKS, *, grace_seconds: float = 3600.0) -> Garbage:
+        """What a collection would remove; nothing is changed."""
+        return find_garbage(self.layout, self._records, self.load_tree, retention, grace_seconds)
+
+    def gc(
+        self,
+        retention: Retention = KEEP_TASKS,
+        *,
+        grace_seconds: float = 3600.0,
+        progress: Progress = lambda fraction, message: None,
+    ) -> Collected:
+        """Remove what no kept result needs, but for the newest (see `find_garbage`).
+
+        Whoever has artifacts of a build in progress removed makes it fail: see `unused`.
+        """
+        self.prepare()
+        return remove_garbage(self.garbage(retention, grace_seconds=grace_seconds), progress)
+
+    def verify(self, progress: Progress = lambda fraction, message: None) -> list[str]:
         """Read every blob, also where its status says that nothing changed; the digests of those that were damaged.
 
         This finds what a failing disk did. The actions that made them run again.
         """
         self.prepare()
-        return self._blobs.verify()
+        return self._blobs.verify(progress)
 
     def sizes(self) -> Sizes:
         """How much of what the store holds."""
@@ -239,6 +282,12 @@ class Store:
             self._swept = True
             self.layout.sweep()
 
+    def _own(self, result: Held) -> Iterator[tuple[str, int]]:
+        tree = self.load_tree(result.tree)
+        for entry in tree.entries if tree is not None else ():
+            if self.layout.blob(entry.sha256).is_file():
+                yield entry.sha256, entry.size
+
     def _tree(self, digest: str) -> Tree:
         tree = self.load_tree(digest)
         if tree is None:
@@ -246,8 +295,11 @@ class Store:
         return tree
 
     def _write_tree(self, tree: Tree) -> None:
+        path = self.layout.tree(tree.digest)
         if self.load_tree(tree.digest) is None:
-            self.layout.write(self.layout.tree(tree.digest), tree.manifest)
+            self.layout.write(path, tree.manifest)
+        else:
+            os.utime(path)  # young again: an action that is about to be recorded names it
 
     def _find(self, tree: Tree) -> list[Path | None]:
         found = {entry: self._blobs.unchanged(entry.sha256, entry.size) for entry in tree.entries}
