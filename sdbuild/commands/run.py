@@ -23,7 +23,10 @@ class Command(TaskCommand, Run):  # type: ignore[misc]
         if not isinstance(options["outfile"], str):
             options["outfile"] = sys.stdout  # doit's default is the stream that there was when it was imported
         self.session.always = bool(options.get("always"))
-        with self.session.building(for_a_collection):
+        self.session.on_collection = for_a_collection
+        try:
             status = super()._execute(*args, **options)
+        finally:
+            self.session.end()
         # doit's 2 means that a task could not be started, for instance because one that it needs has failed.
         return (self.session.exit_status or 1) if status else 0

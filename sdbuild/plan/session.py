@@ -1,8 +1,8 @@
 """One build: doit walks the tasks, the session says what is cached, runs the rest and remembers what happened."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,7 @@ class Session:
         outcomes: what has happened, by task name, in order.
         exit_status: the status that the program should end with, as far as actions decide it.
         always: whether to run what is asked for even when the cache has it (`doit --always-execute`).
+        on_collection: called if a collection of the cache has to end before the first action.
     """
 
     def __init__(self, plan: Plan, store: Store, executor: Executor) -> None:
@@ -73,23 +74,24 @@ class Session:
         self.outcomes: dict[str, Outcome] = {}
         self.exit_status = 0
         self.always = False
+        self.on_collection: Callable[[], None] = lambda: None
         self._executor = executor
         self._lock = threading.Lock()
+        self._turn = ExitStack()
+        self._begun = False
         self._preflight = Preflight(plan, self.statuses, store)
 
     def check_recipe(self) -> None:
         """Check the recipe against what is known of its checkpoint; raises `RecipeError` before any work."""
         self._preflight.before_the_build()
 
-    @contextmanager
-    def building(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """Nothing is removed from the cache meanwhile; `waiting` is called once if a collection has to end first."""
-        with self.store.in_use(waiting):
-            self.statuses.look_at_everything_again()
-            yield
+    def end(self) -> None:
+        """The build is over, however it ended."""
+        self._turn.close()
 
     def is_current(self, action: Action) -> bool:
         """Whether the cache, and for a bundle its place too, holds the result; asked when the inputs are done."""
+        self._begin()
         status = self.statuses[action]
         if status.cached:
             self._remember(action, status)
@@ -102,6 +104,7 @@ class Session:
         Returns:
             None, or why it failed, for people.
         """
+        self._begin()
         status = self.statuses[action]
         if self.always and status.digest is not None:
             self.forget([action])
@@ -150,6 +153,14 @@ class Session:
         """Where the bundles and the contact sheet are that now stand at their places, by task."""
         built = {name for name, outcome in self.outcomes.items() if outcome.failure is None}
         return {name: path for name, path in self.plan.outputs.items() if name in built}
+
+    def _begin(self) -> None:
+        """From the first action until `end` nothing is removed from the cache."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self._turn.enter_context(self.store.in_use(self.on_collection))
+                self.statuses.look_at_everything_again()
 
     def _make(self, action: Action, status: Status) -> ActionResult:
         if action.files:
