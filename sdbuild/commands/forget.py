@@ -23,7 +23,9 @@ class Command(TaskCommand, Forget):  # type: ignore[misc]
             names = [task.name for task in tasks_and_deps_iter(tasks, selected)]
         else:
             names = [sub.name for name in selected for sub in (tasks[name], *subtasks_iter(tasks, tasks[name]))]
-        wanted = [action for action in self.session.plan.graph if action.name in names]
+        wanted = [
+            action for action in self.session.plan.graph if {action.name, action.name.partition("@")[0]} & {*names}
+        ]
         for action in self.session.forget(wanted):
             self.outstream.write(f"forgetting {action.name}\n")
         for name in names:

@@ -50,6 +50,25 @@ def doit_tasks(session: Session) -> Iterator[dict[str, Any]]:
             yield {"basename": stage, "name": None, "doc": doc}
     for action in session.plan.graph:
         yield _task(session, action)
+    yield from _shared_names(session)
+
+
+def _shared_names(session: Session) -> Iterator[dict[str, Any]]:
+    """A name without a target, as `quantize:unet`, stands for the work of every target that differs there."""
+    variants: dict[str, list[str]] = {}
+    for action in session.plan.graph:
+        base, at, _ = action.name.partition("@")
+        if at:
+            variants.setdefault(base, []).append(action.name)
+    for base, names in variants.items():
+        stage, _, name = base.partition(":")
+        yield {
+            "basename": stage,
+            "name": name,
+            "doc": f"{name} for all targets: {', '.join(names)}",
+            "actions": None,
+            "task_dep": names,
+        }
 
 
 def _task(session: Session, action: Action) -> dict[str, Any]:

@@ -57,9 +57,9 @@ class Source:
     @property
     def label(self) -> str:
         """What bundles call the model: never a path, because they are the same wherever they are built."""
-        if self.reference.kind in (ModelKind.DIRECTORY, ModelKind.FILE) and self.path is not None:
-            return self.path.name
-        return self.reference.version
+        if self.path is None or self.path == shapes.BUILTIN.get(self.reference.version):
+            return self.reference.version
+        return self.path.name
 
     @cached_property
     def facts(self) -> CheckpointFacts | None:

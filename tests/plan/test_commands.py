@@ -120,6 +120,13 @@ def test_targets_that_differ_have_tasks_of_their_own(workspace: Any) -> None:
     assert not (workspace.root / "build/phone/iphone-15-pro").exists()
     rest = workspace("recipe=phone")
     assert "convert:text_encoder" not in rest.actions
+    # The name that the task has with one target goes on to mean it, of all targets.
+    assert workspace("forget", "recipe=phone", "convert:unet").out.split() == [
+        *("forgetting", "convert:unet@iphone-15-pro", "forgetting", "convert:unet@mac-studio-m2-ultra")
+    ]
+    again = workspace("recipe=phone", "convert:unet")
+    assert again.status == 0, again.err
+    assert sorted(again.actions) == ["convert:unet@iphone-15-pro", "convert:unet@mac-studio-m2-ultra"]
 
 
 def test_two_at_a_time(workspace: Any) -> None:

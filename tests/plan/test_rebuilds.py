@@ -12,6 +12,8 @@ import pytest
 
 from sdbuild import stages
 from sdbuild.plan import action
+from sdbuild.plan.options import parse_options
+from sdbuild.plan.planner import make_plan
 
 
 def rows(out: str) -> dict[str, str]:
@@ -218,8 +220,17 @@ def test_source_on_the_command_line_takes_the_place_of_the_models_version(worksp
     workspace.recipe(name="hub", model="{version: org/model, revision: " + "a" * 40 + "}")
     built = workspace("recipe=hub", "source=checkpoint")
     assert built.status == 0, built.err
-    shutil.copytree(workspace.root / "checkpoint", tmp_path / "elsewhere")
-    assert workspace("recipe=hub", f"source={tmp_path / 'elsewhere'}").actions == [], "content counts, not paths"
+    elsewhere = tmp_path / "elsewhere" / "checkpoint"
+    shutil.copytree(workspace.root / "checkpoint", elsewhere)
+    assert workspace("recipe=hub", f"source={elsewhere}").actions == [], "content counts, not paths"
+
+
+def test_a_bundle_of_a_users_own_weights_does_not_say_that_they_are_the_recipes(workspace: Any) -> None:
+    for version in ("org/model, revision: " + "a" * 40, '"builtin:tiny-sd"', '"builtin:shapes"'):
+        workspace.recipe(name="hub", model=f"{{version: {version}}}")
+        plan = make_plan(parse_options({"recipe": "hub", "source": "checkpoint"}))
+        described = plan.graph["bundle:iphone-15-pro"].parameters["model"]
+        assert described == {"version": "checkpoint", "revision": None, "source": "directory"}
 
 
 def test_nothing_in_a_key_is_a_path(workspace: Any) -> None:
