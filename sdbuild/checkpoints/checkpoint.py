@@ -24,17 +24,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbuild.checkpoints.float8 import FORMATS, decoder, scaled
 from sdbuild.models.errors import ModelError
 
 # safetensors' type names → ours. NumPy has no bfloat16: it is read as raw 16-bit words and widened.
-_SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I64": "int64"}
+_SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"} | {
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+    **{theirs: ours for ours, theirs in FORMATS.items()},
+}
 STORAGE_TYPES: dict[str, np.dtype[Any]] = {
     "float16": np.dtype("<f2"),
     "bfloat16": np.dtype("<u2"),
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
     "int64": np.dtype("<i8"),
+    "int32": np.dtype("<i4"),
+    "int16": np.dtype("<i2"),
+    "int8": np.dtype("i1"),
+    "uint8": np.dtype("u1"),
+    "bool": np.dtype("?"),
 }
+FLOATING = ("float16", "bfloat16", "float32", "float64")
+"""The types that a weight can have."""
 # A limit of the safetensors specification; a larger header is a damaged file.
 _HEADER_LIMIT = 100_000_000
 
@@ -52,6 +68,7 @@ class StoredTensor:
         dtype: the stored element type.
         raw: the elements, in their storage type and shape.
         mapped: whether `raw` is one run of a file's pages, so that they can be given back.
+        decode: `raw` → values of `dtype`, where the file holds them in another form; None where `raw` are the values.
     """
 
     name: str
@@ -59,11 +76,14 @@ class StoredTensor:
     dtype: str
     raw: NDArray[np.generic] = field(repr=False, compare=False)
     mapped: bool = True
+    decode: Callable[[NDArray[Any]], NDArray[Any]] | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> NDArray[np.generic]:
         """The values with `shape`: a view of the file's pages, or float32 values where the file holds bfloat16."""
         values = self.raw
-        if self.dtype == "bfloat16":
+        if self.decode is not None:
+            values = self.decode(values)
+        elif self.dtype == "bfloat16":
             # bfloat16 is the upper half of a float32.
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.reshape(self.shape)
@@ -82,7 +102,25 @@ class StoredTensor:
 
     def rows(self, count: int) -> StoredTensor:
         """The first `count` entries of the outermost dimension."""
-        return replace(self, raw=self.raw[:count], shape=(count, *self.shape[1:]))
+        return self.piece(0, count)
+
+    def piece(self, start: int, end: int) -> StoredTensor:
+        """The entries of the outermost dimension from `start` to before `end`."""
+        shape = (end - start, *self.shape[1:])
+        if self.decode is None:
+            return replace(self, raw=self.raw[start:end], shape=shape)
+        return self._derived(shape, lambda values: values[start:end])
+
+    def transposed(self) -> StoredTensor:
+        """The tensor with its dimensions in reverse order."""
+        if self.decode is None:
+            return replace(self, raw=self.raw.T, shape=self.shape[::-1], mapped=False)
+        return self._derived(self.shape[::-1], lambda values: values.T)
+
+    def _derived(self, shape: tuple[int, ...], change: Callable[[NDArray[Any]], NDArray[Any]]) -> StoredTensor:
+        decode, own = self.decode, self.shape
+        assert decode is not None
+        return replace(self, shape=shape, decode=lambda raw: change(decode(raw).reshape(own)))
 
 
 @dataclass(frozen=True)
@@ -258,14 +296,21 @@ def read_safetensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str,
             )
         shape = tuple(entry["shape"])
         start, end = (8 + length + offset for offset in entry["data_offsets"])
-        storage = STORAGE_TYPES[dtype]
+        is_float8 = dtype in FORMATS
+        storage = STORAGE_TYPES["uint8" if is_float8 else dtype]
         if end > size or end - start != prod(shape) * storage.itemsize:
             raise ModelError(
                 f"{path}: tensor {name} of shape {shape} should lie at bytes {start} to {end} of {size}. "
                 "The file is cut short or damaged: download it again."
             )
-        tensors[name] = StoredTensor(name, shape, dtype, mapped[start:end].view(storage).reshape(shape))
-    return tensors
+        raw = mapped[start:end].view(storage).reshape(shape)
+        tensors[name] = _float8(name, raw, dtype) if is_float8 else StoredTensor(name, shape, dtype, raw)
+    return scaled(tensors, str(path))
+
+
+def _float8(name: str, raw: NDArray[Any], dtype: str, mapped: bool = True) -> StoredTensor:
+    """A tensor of 8-bit numbers, each of which half precision holds."""
+    return StoredTensor(name, raw.shape, "float16", raw, mapped, decoder(dtype))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -280,11 +325,12 @@ def read_pickle(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, Stor
     # Training code saves its own counters beside the model's state.
     state, mapped = unpickle(path)
     state = state.get("state_dict", state) if isinstance(state, Mapping) else {"": state}
-    return {
-        name: stored_tensor(path, name, tensor, mapped)
+    tensors = {
+        str(name): stored_tensor(path, name, tensor, mapped)
         for name, tensor in state.items()
         if str(name).startswith(prefixes)
     }
+    return scaled(tensors, str(path))
 
 
 def unpickle(path: Path) -> tuple[Any, bool]:
@@ -311,6 +357,8 @@ def stored_tensor(path: Path, name: str, tensor: Any, mapped: bool) -> StoredTen
     if not isinstance(tensor, torch.Tensor):
         raise ModelError(f"{path}: entry {name!r} is no tensor. Expected a plain state dictionary.")
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype in FORMATS:
+        return _float8(name, tensor.detach().view(torch.uint8).numpy(), dtype, mapped and tensor.is_contiguous())
     if dtype not in STORAGE_TYPES:
         raise ModelError(f"{path}: tensor {name} has the type {dtype}; known are {', '.join(STORAGE_TYPES)}.")
     raw = tensor.detach().view(torch.uint16) if dtype == "bfloat16" else tensor.detach()

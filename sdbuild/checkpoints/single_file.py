@@ -333,9 +333,16 @@ def _open_clip_config(tensors: Shapes, family: Family) -> Config:
         intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"][0],
         max_position_embeddings=tensors["positional_embedding"][0],
         num_hidden_layers=layers if projected else min(layers, PENULTIMATE_LAYERS),
-        projection_dim=tensors["text_projection"][1] if projected else 512,
+        projection_dim=_projected_width(tensors) if projected else 512,
         vocab_size=vocabulary,
     )
+
+
+def _projected_width(tensors: Shapes) -> int:
+    """The width of the pooled state; diffusers' own script writes the projection as a layer's weight."""
+    if "text_projection.weight" in tensors:
+        return tensors["text_projection.weight"][0]
+    return tensors["text_projection"][1]
 
 
 PENULTIMATE_LAYERS = 23

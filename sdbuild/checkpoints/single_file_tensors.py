@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from sdbuild.checkpoints.checkpoint import StoredTensor, read_pickle, read_safetensors
@@ -183,10 +182,11 @@ def _clip(key: str, tensor: StoredTensor) -> Iterator[Part]:
 def _open_clip(key: str, tensor: StoredTensor, config: Config) -> Iterator[Part]:
     if key in _OPEN_CLIP_ENDS:
         yield _OPEN_CLIP_ENDS[key], tensor
-    elif key == "text_projection":
-        # There it stands on the right of a product, here on the left.
+    elif key in ("text_projection", "text_projection.weight"):
+        # There it stands on the right of a product, here on the left; diffusers' own script writes a layer's weight.
         projected = "CLIPTextModelWithProjection" in config["architectures"]
-        yield "text_projection.weight" if projected else _UNUSED, _transposed(tensor)
+        turned = tensor.transposed() if key == "text_projection" else tensor
+        yield "text_projection.weight" if projected else _UNUSED, turned
     elif match := re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)", key):
         layer, inner, kind = f"text_model.encoder.layers.{match[1]}", match[2], match[3]
         if int(match[1]) >= config["num_hidden_layers"]:
@@ -194,14 +194,6 @@ def _open_clip(key: str, tensor: StoredTensor, config: Config) -> Iterator[Part]
         elif inner == "attn.in_proj":
             width = config["hidden_size"]
             for index, name in enumerate("qkv"):
-                yield f"{layer}.self_attn.{name}_proj.{kind}", _piece(tensor, index * width, (index + 1) * width)
+                yield f"{layer}.self_attn.{name}_proj.{kind}", tensor.piece(index * width, (index + 1) * width)
         elif inner in _OPEN_CLIP_LAYER:
             yield f"{layer}.{_OPEN_CLIP_LAYER[inner]}.{kind}", tensor
-
-
-def _piece(tensor: StoredTensor, start: int, end: int) -> StoredTensor:
-    return replace(tensor, raw=tensor.raw[start:end], shape=(end - start, *tensor.shape[1:]))
-
-
-def _transposed(tensor: StoredTensor) -> StoredTensor:
-    return replace(tensor, raw=tensor.raw.T, shape=tensor.shape[::-1], mapped=False)

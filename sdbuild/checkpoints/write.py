@@ -12,7 +12,14 @@ import numpy as np
 from sdbuild.checkpoints.checkpoint import STORAGE_TYPES, StoredTensor
 from sdbuild.tensors import Weight
 
-_NAMES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "int64": "I64"}
+_NAMES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"} | {
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 _ALIGNMENT = 8
 
 
@@ -45,6 +52,6 @@ def write_safetensors(
 
 def _write(file: Any, tensor: Weight) -> None:
     # The raw words: `read` would widen bfloat16.
-    values = tensor.raw if isinstance(tensor, StoredTensor) else tensor.read()
+    values = tensor.raw if isinstance(tensor, StoredTensor) and tensor.decode is None else tensor.read()
     file.write(np.ascontiguousarray(values, STORAGE_TYPES[tensor.dtype]).reshape(-1).view(np.uint8).data)
     tensor.done()

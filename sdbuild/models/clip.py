@@ -100,9 +100,9 @@ class CLIPEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(CLIPLayer(config) for _ in range(config["num_hidden_layers"]))
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, S, D) → what goes into the last layer (the penultimate hidden state), and what comes out of it."""
-        penultimate = hidden
+    def forward(self, hidden: Tensor, mask: Tensor | None = None, before: int = 1) -> tuple[Tensor, Tensor]:
+        """(B, S, D) → what goes into the last `before` layers (1: the penultimate state), and what comes out of all."""
+        states = [hidden]
         for layer in self.layers:
-            penultimate, hidden = hidden, layer(hidden, mask)
-        return penultimate, hidden
+            states.append(layer(states[-1], mask))
+        return states[-1 - before], states[-1]

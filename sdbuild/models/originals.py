@@ -34,14 +34,16 @@ def text_encoder(component: str, checkpoint: Path, arguments: BuildArguments) ->
 
     projected = "CLIPTextModelWithProjection" in (read_config(checkpoint).get("architectures") or ())
     model = _load(CLIPTextModelWithProjection if projected else CLIPTextModel, checkpoint)
-    penultimate = projected or takes_penultimate(component, arguments.family)
+    penultimate, skip = projected or takes_penultimate(component, arguments.family), arguments.clip_skip
 
     def run(input_ids: Tensor) -> tuple[Tensor, ...]:
         output = model(input_ids.long(), output_hidden_states=True)
-        return (
-            output.hidden_states[-2] if penultimate else output.last_hidden_state,
-            output.text_embeds if projected else output.pooler_output,
-        )
+        pooled = output.text_embeds if projected else output.pooler_output
+        if penultimate:
+            return output.hidden_states[-2 - skip], pooled
+        # As diffusers' pipelines do: an earlier state is normalised like the last.
+        norm = getattr(model, "text_model", model).final_layer_norm
+        return norm(output.hidden_states[-1 - skip]) if skip else output.last_hidden_state, pooled
 
     return Original(model, run)
 

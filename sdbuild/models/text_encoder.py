@@ -65,11 +65,11 @@ class TextTower(nn.Module):
         # Configurations of before transformers 4.31 say 2, which was wrong: then it is the largest id that ends a text.
         self.end_token: int | None = None if config["eos_token_id"] == 2 else config["eos_token_id"]
 
-    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(1, L) → penultimate and last hidden states (1, L, D), and the last one at the end of the text (1, D)."""
-        penultimate, hidden = self.encoder(self.embeddings(input_ids), self.causal_mask)
+    def forward(self, input_ids: Tensor, before: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(1, L) → states before the last layers and after all (1, L, D), and that at the end of the text (1, D)."""
+        earlier, hidden = self.encoder(self.embeddings(input_ids), self.causal_mask, before)
         hidden = self.final_layer_norm(hidden)
-        return penultimate, hidden, hidden.index_select(1, self.end_of_text(input_ids)).squeeze(1)
+        return earlier, hidden, hidden.index_select(1, self.end_of_text(input_ids)).squeeze(1)
 
     def end_of_text(self, input_ids: Tensor) -> Tensor:
         """The first position of the end token, (1,).
@@ -83,20 +83,33 @@ class TextTower(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """The tower, its projection where there is one, and the two outputs that the Swift package reads."""
+    """The tower, its projection where there is one, and the two outputs that the Swift package reads.
 
-    def __init__(self, config: Mapping[str, Any], length: int, *, penultimate: bool, projected: bool) -> None:
+    Args:
+        config: the tower's configuration.
+        length: tokens of a text.
+        penultimate: whether the hidden states are those before the last layer.
+        projected: whether the pooled state is projected.
+        skipped: how many layers more the hidden states are taken before; those after the last layer are normalised,
+            and so are those that stand for them.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], length: int, *, penultimate: bool, projected: bool, skipped: int = 0
+    ) -> None:
         super().__init__()
         self.text_model = TextTower(config, length)
         self.text_projection = (
             nn.Linear(config["hidden_size"], config["projection_dim"], bias=False) if projected else nn.Identity()
         )
-        self.penultimate = penultimate
+        self.penultimate, self.skipped = penultimate, skipped
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(1, L) → hidden states (1, L, D) and pooled output (1, P)."""
-        penultimate, last, pooled = self.text_model(input_ids)
-        return penultimate if self.penultimate else last, self.text_projection(pooled)
+        earlier, last, pooled = self.text_model(input_ids, self.skipped + self.penultimate)
+        if not self.penultimate:
+            earlier = self.text_model.final_layer_norm(earlier) if self.skipped else last
+        return earlier, self.text_projection(pooled)
 
 
 def build_text_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
@@ -111,8 +124,12 @@ def build_text_encoder(component: str, checkpoint: Path, arguments: BuildArgumen
         raise ModelError(f"{checkpoint}: a text of {length} tokens is longer than the encoder's {longest} positions.")
     projected = _PROJECTED in (raw.get("architectures") or ())
     penultimate = projected or takes_penultimate(component, arguments.family)
+    skipped, layers = arguments.clip_skip, config["num_hidden_layers"]
+    if skipped and skipped + penultimate > layers:
+        raise ModelError(f"{checkpoint}: clip_skip is {skipped}, and the encoder has {layers} layers.")
     with torch.device("meta"):
-        module = TextEncoder(config, length, penultimate=penultimate, projected=projected).eval().requires_grad_(False)
+        module = TextEncoder(config, length, penultimate=penultimate, projected=projected, skipped=skipped)
+        module.eval().requires_grad_(False)
     weights = Checkpoint.open(checkpoint)
     return ComponentModel(
         component=component,
@@ -123,7 +140,7 @@ def build_text_encoder(component: str, checkpoint: Path, arguments: BuildArgumen
                 "hidden_embeds" if penultimate else "last_hidden_state",
                 (1, length, config["hidden_size"]),
                 "float32",
-                "Hidden states before the last layer." if penultimate else "Hidden states after the last layer.",
+                _described(skipped + penultimate),
             ),
             TensorSpec(
                 "pooled_outputs",
@@ -136,6 +153,13 @@ def build_text_encoder(component: str, checkpoint: Path, arguments: BuildArgumen
             module, weights, lambda name: _rename(name, projected), _given(weights, length, config["hidden_size"])
         ),
     )
+
+
+def _described(before: int) -> str:
+    """What the hidden states are."""
+    if not before:
+        return "Hidden states after the last layer."
+    return "Hidden states before the last layer." if before == 1 else f"Hidden states before the last {before} layers."
 
 
 def _given(checkpoint: Checkpoint, length: int, width: int) -> dict[str, Weight]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from sdbuild.checkpoints.checkpoint import Checkpoint, StoredTensor
+from sdbuild.checkpoints.checkpoint import FLOATING, Checkpoint, StoredTensor
 from sdbuild.models.errors import ModelError
 from sdbuild.tensors import Weight
 
@@ -19,6 +19,9 @@ def map_weights(
 ) -> dict[str, Weight]:
     """Find the stored tensor of every parameter and buffer of `module`.
 
+    What the checkpoint holds besides is left out, as the libraries do; `sdbuild.checkpoints.account` says of each such
+    tensor whether that is harmless.
+
     A stored tensor fits when its shape is the parameter's but for dimensions of size 1: a linear layer's (out, in) is
     a 1×1 convolution's (out, in, 1, 1), a norm's (C,) is (1, C, 1, 1).
 
@@ -29,21 +32,25 @@ def map_weights(
         given: weights that are not in the checkpoint, or taken from it in another way, by parameter name.
 
     Raises:
-        ModelError: names every tensor that is missing, unexpected, doubled or of another shape.
+        ModelError: names every tensor that is missing, doubled or of another shape, and then those left over.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     weights: dict[str, Weight] = dict(given or {})
     misshapen: set[str] = set()
     problems: list[str] = []
+    surplus: list[str] = []
     for stored_name in checkpoint:
         name = rename(stored_name)
         if name is None or (given and name in given):
             continue
         tensor = checkpoint[stored_name]
         if name not in wanted:
-            problems.append(f"unexpected: {stored_name} {tensor.shape}")
+            surplus.append(f"unexpected: {stored_name} {tensor.shape}")
         elif name in weights:
             problems.append(f"twice: {stored_name} is {name}, as is {weights[name].name}")
+        elif tensor.dtype not in FLOATING:
+            misshapen.add(name)
+            problems.append(f"wrong type: {stored_name} is stored as {tensor.dtype}; weights are {', '.join(FLOATING)}")
         elif not _fits(tensor, wanted[name]):
             misshapen.add(name)
             problems.append(f"wrong shape: {stored_name} is {tensor.shape}, the configuration asks for {wanted[name]}")
@@ -53,7 +60,7 @@ def map_weights(
     if missing or problems:
         raise ModelError(
             f"{checkpoint.location}: the weights do not fit the component's config.json:\n  "
-            + "\n  ".join([*missing, *problems])
+            + "\n  ".join([*missing, *problems, *surplus])
             + "\nCheck that both come from the same model and revision."
         )
     # In the module's order, so that whoever streams them writes the same bytes each time.

@@ -257,7 +257,9 @@ class TargetPlan:
             return parameters
         if part.component in _TEXT_ENCODERS:
             # A text encoder's own files do not say which pipeline it belongs to, and its outputs depend on that.
-            return parameters | {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
+            parameters |= {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
+            skips = recipe.clip_skip is not None and part.component in _CLIP
+            return parameters | ({"clip_skip": recipe.clip_skip} if skips else {})
         if part.component == "safety_checker":
             # The Swift package feeds it a picture of 512 by 512, whatever it has drawn.
             return parameters | {"latent_height": SAFETY_CHECKER_LATENT, "latent_width": SAFETY_CHECKER_LATENT}
@@ -389,7 +391,11 @@ class TargetPlan:
         parts = list(self._parts())
         # Only where there are any, so that bundles without have the keys that they had.
         inversions = [_described(source) for source, _ in self.textual_inversions]
-        added = {"t2i_adapters": _named(self.t2i_adapters), "textual_inversions": inversions}
+        added = {
+            "t2i_adapters": _named(self.t2i_adapters),
+            "textual_inversions": inversions,
+            "clip_skip": recipe.clip_skip,
+        }
         return {name: sources for name, sources in added.items() if sources} | {
             "recipe": recipe.name,
             "model": _described(self.model),

@@ -28,11 +28,11 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
     missing = [name for name in ("unet", "vae_decoder") if name not in plan.recipe.components]
     if missing:
         raise PlanError(f"contact_sheet: the recipe '{plan.recipe.name}' builds no {missing[0]}; add it to components")
-    if plan.loras or plan.textual_inversions:
-        what = "LoRAs" if plan.loras else "textual inversions"
+    if plan.loras or plan.textual_inversions or plan.recipe.clip_skip:
+        what = "LoRAs" if plan.loras else "textual inversions" if plan.textual_inversions else "clip_skip"
         raise PlanError(
-            f"contact_sheet: the recipe '{plan.recipe.name}' fuses {what}, and PyTorch's pictures would be without "
-            "them; leave out contact_sheet"
+            f"contact_sheet: the recipe '{plan.recipe.name}' has {what}, and PyTorch's pictures would be without "
+            "it; leave out contact_sheet"
         )
     columns: dict[str, SheetBits | None] = {_WHOLE: None} | {f"{bits}-bits": bits for bits in sheet.bits}
     known = {draft.identity: draft for draft in drafts}

@@ -83,6 +83,13 @@ class Recipe(Part):
     text_sequence_length: int = Field(
         default=77, ge=1, le=512, description="Tokens of the text that the denoiser attends to."
     )
+    clip_skip: int | None = Field(
+        default=None,
+        ge=1,
+        le=31,
+        description="How many of the last layers of CLIP's text encoders the text states are taken before, as diffusers "
+        "counts: 1 is what other programs call clip skip 2. Without it, what the checkpoint was trained with.",
+    )
     unet: Unet = Field(default=Unet(), description="The UNet's batch and chunks.")
     quantization: Quantization = Field(
         default=Quantization(), description="Bits for each weight, by part of the pipeline."

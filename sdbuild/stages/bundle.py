@@ -136,8 +136,8 @@ def _document(
         "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
         "controlnets", "refiner", "vae_checkpoint", "loras", "allowed_rules", "compiled",
     )  # fmt: skip
-    # Said of bundles with adapters alone, so that those without stay as they are.
-    adapters = {"t2i_adapters": params["t2i_adapters"]} if "t2i_adapters" in params else {}
+    # Said of bundles with them alone, so that those without stay as they are.
+    adapters = {name: params[name] for name in ("t2i_adapters", "clip_skip") if name in params}
     latent = params["latent"]
     whole = {
         "format": document.FORMAT,

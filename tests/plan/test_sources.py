@@ -204,7 +204,7 @@ def test_a_contact_sheet_is_refused_with_textual_inversions(workspace: Any) -> N
     workspace.recipe(textual_inversions="[{version: ../mine.pt}]", contact_sheet="{prompts: [a cat]}")
     ran = workspace("plan", "recipe=phone")
     assert ran.status == 2
-    assert "fuses textual inversions" in ran.err
+    assert "has textual inversions" in ran.err
 
 
 def test_another_vae(workspace: Any) -> None:
