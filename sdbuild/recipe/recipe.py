@@ -87,8 +87,8 @@ class Recipe(Part):
         default=None,
         ge=1,
         le=31,
-        description="How many of the last layers of CLIP's text encoders the text states are taken before, as diffusers "
-        "counts: 1 is what other programs call clip skip 2. Without it, what the checkpoint was trained with.",
+        description="How many of the last layers of CLIP's text encoders the text states are taken before, as "
+        "diffusers counts: 1 is clip skip 2 of other programs. Without it, what the checkpoint was trained with.",
     )
     unet: Unet = Field(default=Unet(), description="The UNet's batch and chunks.")
     quantization: Quantization = Field(

@@ -284,3 +284,20 @@ def test_sd2_must_say_what_it_predicts(tmp_path: Path) -> None:
 def test_an_empty_file_is_no_checkpoint() -> None:
     with pytest.raises(SingleFileError, match="its names start with: nothing"):
         describe({})
+
+
+def test_a_projection_as_diffusers_own_script_writes_it() -> None:
+    """`convert_diffusers_to_original_sdxl.py` keeps the layer's weight, where the original has its transpose."""
+    network = ldm.TINY_SDXL
+    values = {name: np.random.default_rng(1).normal(size=shape) for name, shape in ldm.tensors(network).items()}
+    bare = "conditioner.embedders.1.model.text_projection"
+    scripted = dict(values)
+    scripted[f"{bare}.weight"] = scripted.pop(bare).T
+    found = []
+    for each in (values, scripted):
+        held = {name: StoredTensor(name, v.shape, "float64", v, mapped=False) for name, v in each.items()}
+        described = describe({name: tensor.shape for name, tensor in held.items()})
+        folder = described.folders["text_encoder_2"]
+        assert folder.config["projection_dim"] == 128
+        found.append(component_tensors("text_encoder_2", folder, held)["text_projection.weight"].read())
+    assert np.array_equal(*found)

@@ -290,3 +290,16 @@ def test_what_a_lora_cannot_change_is_told_before_any_work(workspace: Any, modul
     ran = workspace("plan", "recipe=phone")
     assert ran.status == 2
     assert re.search(message, ran.err, re.DOTALL), ran.err
+
+
+def test_clip_skip_is_the_text_encoders_alone(workspace: Any) -> None:
+    workspace.recipe(clip_skip="1")
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    for stage in ("convert", "reference"):
+        assert graph[f"{stage}:text_encoder"].parameters["clip_skip"] == 1
+        assert "clip_skip" not in graph[f"{stage}:unet"].parameters
+    assert graph["bundle:iphone-15-pro"].parameters["clip_skip"] == 1
+    workspace.recipe()
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    assert "clip_skip" not in graph["convert:text_encoder"].parameters
+    assert "clip_skip" not in graph["bundle:iphone-15-pro"].parameters
