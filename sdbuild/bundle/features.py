@@ -93,7 +93,7 @@ def _read_package(model: Path) -> Interface:
             description = message(value)
     if description is None:
         raise WireError("the specification has no description")
-    inputs, outputs, functions, default, told = [], [], {}, "main", {}
+    inputs, outputs, functions, default, metadata = [], [], {}, "main", {}
     for number, value in fields(description):
         match number:
             case 1:
@@ -106,11 +106,17 @@ def _read_package(model: Path) -> Interface:
             case 21:
                 default = text(value)
             case 100:
-                told = {key: text(item) for key, item in fields(message(value)) if key in (1, 2, 3, 4)}
+                metadata = {key: text(item) for key, item in fields(message(value)) if key in (1, 2, 3, 4)}
     if functions and not inputs:
         inputs, outputs = functions[default]
     return Interface(
-        tuple(inputs), tuple(outputs), version, told.get(3, ""), told.get(4, ""), told.get(2, ""), told.get(1, "")
+        tuple(inputs),
+        tuple(outputs),
+        version,
+        metadata.get(3, ""),
+        metadata.get(4, ""),
+        metadata.get(2, ""),
+        metadata.get(1, ""),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sdbuild.recipe.vocabulary import AttentionImplementation
 
 Config = Mapping[str, Any]
-Told = TypeVar("Told")
+Figure = TypeVar("Figure")
 
 _QUERY_CHUNK = 512  # SPLIT_EINSUM_V2 attends to that many queries at a time
 _PIXELS = 8
@@ -227,7 +227,7 @@ class _Denoiser:
                 return 0  # the fused operation writes none down
 
 
-def told(needs: Callable[..., Told], config: Config, *arguments: Any, **settings: Any) -> Told | None:
+def if_known(needs: Callable[..., Figure], config: Config, *arguments: Any, **settings: Any) -> Figure | None:
     """What `needs` tells of a network; None where its configuration does not say enough, or something unheard of."""
     try:
         return needs(config, *arguments, **settings) if config else None

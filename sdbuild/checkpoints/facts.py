@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sdbuild.checkpoints.architecture import Shape, told, unet_needs
+from sdbuild.checkpoints.architecture import Shape, if_known, unet_needs
 from sdbuild.checkpoints.published import PUBLISHED, VARIATIONS
 from sdbuild.checkpoints.single_file import PredictionType, SingleFileError, describe
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
@@ -101,7 +101,7 @@ class CheckpointFacts:
         if facts is None:
             return None
         if facts.parameters is None and folder == "unet":
-            needs = told(unet_needs, facts.config, Shape(64, 64))
+            needs = if_known(unet_needs, facts.config, Shape(64, 64))
             return needs.parameters if needs is not None else None
         return facts.parameters
 

@@ -74,19 +74,21 @@ def read_markers(names: frozenset[str], metadata: Mapping[str, str], values: Val
     """
     there = tuple(name for name in MARKERS if name in names)
     stated = {key: metadata[key] for key in PREDICTION_KEYS if key in metadata}
-    told = {key: _PREDICTIONS[value.strip().lower()] for key, value in stated.items() if _is_known(value)}
+    stated_types = {key: _PREDICTIONS[value.strip().lower()] for key, value in stated.items() if _is_known(value)}
     if EDM_MEAN in names or EDM_STD in names:
-        return Markers("epsilon", _EDM, _latents(names, values), (*there, *_agreeing(told, "epsilon", EDM_MEAN)))
+        return Markers(
+            "epsilon", _EDM, _latents(names, values), (*there, *_agreeing(stated_types, "epsilon", EDM_MEAN))
+        )
     if SIGMA_MAX in names or SIGMA_MIN in names:
-        agreeing = _agreeing(told, "v_prediction", SIGMA_MAX)
+        agreeing = _agreeing(stated_types, "v_prediction", SIGMA_MAX)
         return Markers("v_prediction", _continuous(names, values), {}, (*there, *agreeing))
     if V_PREDICTION in names:
-        agreeing = _agreeing(told, "v_prediction", V_PREDICTION)
+        agreeing = _agreeing(stated_types, "v_prediction", V_PREDICTION)
         return Markers("v_prediction", _zero_snr(ZERO_SNR in names), {}, (*there, *agreeing))
-    prediction = next(iter(told.values()), None)
-    if len(set(told.values())) > 1:
-        raise MarkerError(f"{' and '.join(told)} contradict each other")
-    return Markers(prediction, _zero_snr(ZERO_SNR in names), {}, (*there, *told))
+    prediction = next(iter(stated_types.values()), None)
+    if len(set(stated_types.values())) > 1:
+        raise MarkerError(f"{' and '.join(stated_types)} contradict each other")
+    return Markers(prediction, _zero_snr(ZERO_SNR in names), {}, (*there, *stated_types))
 
 
 def _is_known(value: str) -> bool:
@@ -139,8 +141,8 @@ def _number(name: str, values: Values) -> float:
     return round(numbers[0], 6)
 
 
-def _agreeing(told: Mapping[str, PredictionType], prediction: PredictionType, marker: str) -> tuple[str, ...]:
-    for key, value in told.items():
+def _agreeing(stated_types: Mapping[str, PredictionType], prediction: PredictionType, marker: str) -> tuple[str, ...]:
+    for key, value in stated_types.items():
         if value != prediction:
             raise MarkerError(f"{key} says {value}, and the marker {marker} says {prediction}")
-    return tuple(told)
+    return tuple(stated_types)

@@ -42,11 +42,11 @@ class Command(VariableCommand):
             raise PlanError(f"upgrade={upgrade}: write upgrade=true, or leave it out")
         options = parse_options({key: value for key, value in variables.items() if key != _UPGRADE.name})
         loaded, targets = load(options)
-        wanted = _wanted(replace(loaded, lock=None), make_graph(replace(loaded, lock=None), targets, options))
-        if not wanted:
+        requests = _requests(replace(loaded, lock=None), make_graph(replace(loaded, lock=None), targets, options))
+        if not requests:
             print(f"{loaded.recipe.name}: takes nothing from the Hub; there is nothing to lock")
             return 0
-        pinned = [_pin(Hub(), each, loaded.lock, upgrade == "true") for each in wanted]
+        pinned = [_pin(Hub(), each, loaded.lock, upgrade == "true") for each in requests]
         path = lock_path(loaded.path)
         write_lock(path, [pin.repository for pin in pinned])
         write_table(("repository", "revision", "commit", "files", "size", "what"), [pin.row() for pin in pinned])
@@ -55,7 +55,7 @@ class Command(VariableCommand):
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _PinRequest:
     """A repository as the recipe names it, and the `source` actions that take files of it."""
 
     version: str
@@ -81,7 +81,7 @@ class _Pinned:
         return locked.version, locked.revision or "", locked.commit[:12], str(len(locked.files)), size, self.what
 
 
-def _wanted(loaded: LoadedRecipe, graph: Any) -> list[_Wanted]:
+def _requests(loaded: LoadedRecipe, graph: Any) -> list[_PinRequest]:
     named: dict[tuple[str, str | None], Reference] = {
         (reference.version, reference.revision): reference
         for _, reference in loaded.recipe.references()
@@ -94,30 +94,30 @@ def _wanted(loaded: LoadedRecipe, graph: Any) -> list[_Wanted]:
     for version, revision in named:
         taken = tuple(each for each in actions if (each["version"], each["revision"]) == (version, revision))
         if taken:
-            found.append(_Wanted(version, revision, taken))
+            found.append(_PinRequest(version, revision, taken))
     return found
 
 
-def _pin(hub: "Hub", wanted: _Wanted, lock: Lock | None, upgrade: bool) -> _Pinned:
+def _pin(hub: "Hub", request: _PinRequest, lock: Lock | None, upgrade: bool) -> _Pinned:
     """Pin one repository: where the lock has it already, at the same commit, unless it is to be upgraded."""
-    old = lock.find(wanted.version, wanted.revision) if lock is not None else None
-    now = _ask(hub, wanted.version, wanted.revision)
+    old = lock.find(request.version, request.revision) if lock is not None else None
+    now = _ask(hub, request.version, request.revision)
     if old is None or upgrade:
         repository = now
         what = "new" if old is None else "as it was" if old.commit == now.commit else f"upgraded from {old.commit[:12]}"
     else:
-        repository = now if now.commit == old.commit else _ask(hub, wanted.version, old.commit)
+        repository = now if now.commit == old.commit else _ask(hub, request.version, old.commit)
         what = "as it was" if now.commit == old.commit else f"kept; now at {now.commit[:12]}, see upgrade=true"
-    sources = {_key(each): _select(each, repository) for each in wanted.actions}
+    sources = {_key(each): _select(each, repository) for each in request.actions}
     files = dict(_hashes(hub, repository, sorted({name for taken in sources.values() for name in taken.values()})))
     if old is not None and not upgrade:
         changed = [name for name, file in files.items() if old.files.get(name, file) != file]
         if changed:
             raise SdbuildError(
-                f"{wanted.label}: at the locked commit the Hub has other bytes than the lock says: "
+                f"{request.label}: at the locked commit the Hub has other bytes than the lock says: "
                 f"{', '.join(changed)}. Nothing was written; `upgrade=true` accepts what the Hub has."
             )
-    return _Pinned(LockedRepository(wanted.version, wanted.revision, repository.commit, files, sources), what)
+    return _Pinned(LockedRepository(request.version, request.revision, repository.commit, files, sources), what)
 
 
 def _ask(hub: "Hub", version: str, revision: str | None) -> "Repository":

@@ -82,12 +82,12 @@ def shown_cost(cost: Cost) -> str:
 
 def why(reasons: Sequence[Reason]) -> str:
     """The reasons in one line; what has to come first is told only as far as it says something."""
-    told = [str(reason) for reason in reasons if not isinstance(reason, InputWillRun)]
+    shown = [str(reason) for reason in reasons if not isinstance(reason, InputWillRun)]
     waiting = [reason.producer for reason in reasons if isinstance(reason, InputWillRun)]
     if waiting and not any(isinstance(reason, NeverBuilt) for reason in reasons):
         more = f" and {len(waiting) - _WAITING_SHOWN} more" if len(waiting) > _WAITING_SHOWN else ""
-        told.append(f"after {', '.join(waiting[:_WAITING_SHOWN])}{more}")
-    return "; ".join(told)
+        shown.append(f"after {', '.join(waiting[:_WAITING_SHOWN])}{more}")
+    return "; ".join(shown)
 
 
 def _users(plan: Plan, action: Action, recipes: Sequence[str]) -> str:

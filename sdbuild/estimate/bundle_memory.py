@@ -182,16 +182,18 @@ def _parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, N
         refiner = known_facts(recipe.refiner)
         config = refiner.unet_config if refiner is not None else {}
         shape = shape_of(recipe, UNET_REFINER, facts)
-        chunked = architecture.told(architecture.unet_needs, config, shape, chunks=recipe.unet.chunks)
+        chunked = architecture.if_known(architecture.unet_needs, config, shape, chunks=recipe.unet.chunks)
         yield UNET_REFINER, UNET_REFINER, chunked
     if recipe.controlnets:
         unet, shape = facts.unet_config, shape_of(recipe, Component.UNET, facts)
-        residuals = architecture.told(architecture.unet_needs, unet, shape, residuals=True, chunks=recipe.unet.chunks)
+        residuals = architecture.if_known(
+            architecture.unet_needs, unet, shape, residuals=True, chunks=recipe.unet.chunks
+        )
         yield _CONDITIONED[CONTROLNET], _UNET, residuals
         shape = shape_of(recipe, CONTROLNET, facts)
         for index, _ in enumerate(recipe.controlnets):
             # A ControlNet is the first half of the UNet that it was trained for (Zhang et al. 2023).
-            needs = architecture.told(architecture.controlnet_needs, {**unet, "in_channels": 4}, shape)
+            needs = architecture.if_known(architecture.controlnet_needs, {**unet, "in_channels": 4}, shape)
             yield f"{CONTROLNET}-{index}", CONTROLNET, needs
     if recipe.t2i_adapters:
         yield from _adapted_parts(recipe, facts)
@@ -200,12 +202,12 @@ def _parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, N
 def _adapted_parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, Needs | None]]:
     """The UNet that takes features, and the T2I-Adapters that give them."""
     unet, shape = facts.unet_config, shape_of(recipe, Component.UNET, facts)
-    features = architecture.told(architecture.unet_needs, unet, shape, features=True, chunks=recipe.unet.chunks)
+    features = architecture.if_known(architecture.unet_needs, unet, shape, features=True, chunks=recipe.unet.chunks)
     yield _CONDITIONED[T2I_ADAPTER], _UNET, features
     shape = shape_of(recipe, T2I_ADAPTER, facts)
     for index, adapter in enumerate(recipe.t2i_adapters):
         config = adapter_kinds.published_config(adapter) or (adapter_kinds.likely_config(unet) if unet else {})
-        yield f"{T2I_ADAPTER}-{index}", T2I_ADAPTER, architecture.told(adapter_kinds.needs, config, shape)
+        yield f"{T2I_ADAPTER}-{index}", T2I_ADAPTER, architecture.if_known(adapter_kinds.needs, config, shape)
 
 
 def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Needs | None:
@@ -215,15 +217,15 @@ def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Need
             # In SDXL both have a projection in their configuration; only the second one's is part of the model.
             projection = component is Component.TEXT_ENCODER_2
             length = recipe.text_sequence_length
-            needs = architecture.told(
+            needs = architecture.if_known(
                 architecture.text_encoder_needs, config, length, shape.bytes, projection=projection
             )
         case Component.UNET:
-            needs = architecture.told(architecture.unet_needs, config, shape, chunks=recipe.unet.chunks)
+            needs = architecture.if_known(architecture.unet_needs, config, shape, chunks=recipe.unet.chunks)
         case Component.VAE_DECODER:
-            return architecture.told(architecture.decoder_needs, config, shape)
+            return architecture.if_known(architecture.decoder_needs, config, shape)
         case Component.VAE_ENCODER:
-            return architecture.told(architecture.encoder_needs, config, shape)
+            return architecture.if_known(architecture.encoder_needs, config, shape)
         case _:
             needs = None
     counted = facts.parameters(component.checkpoint_folder)

@@ -31,13 +31,13 @@ def locked(path: Path, waiting: Callable[[str], None], check: Callable[[], None]
         check: called while waiting; whatever it raises ends the wait.
     """
     descriptor: int | None = None
-    told = False
+    announced = False
     while descriptor is None:
         descriptor = _try(path)
         if descriptor is None:
-            if not told:
+            if not announced:
                 waiting(f"waits for {_holder(path)}")
-                told = True
+                announced = True
             check()
             time.sleep(_POLL_SECONDS)
     try:

@@ -55,21 +55,21 @@ def reserved(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{unique_name()}.memory"
-    told = False
+    announced = False
     while True:
         with locked(folder / "memory.lock", lambda _: None, check):
             others = _others(folder)
             budget = memory_budget(sum(usage_of(worker).anonymous for _, worker in others if worker))
-            taken = sum(held for held, _ in others)
-            if not others or taken + amount <= budget:
+            in_use = sum(amount_held for amount_held, _ in others)
+            if not others or in_use + amount <= budget:
                 path.write_text(json.dumps({"amount": amount, "worker": 0}))
                 break
-        if not told:
+        if not announced:
             waiting(
-                f"waits for memory: needs about {amount / _GB:.1f} GB, {taken / _GB:.1f} of "
+                f"waits for memory: needs about {amount / _GB:.1f} GB, {in_use / _GB:.1f} of "
                 f"{budget / _GB:.1f} GB are in use by other actions"
             )
-            told = True
+            announced = True
         check()
         time.sleep(_POLL_SECONDS)
     try:

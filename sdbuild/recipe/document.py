@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
-from sdbuild.recipe.scalars import Surprise, read_plain
+from sdbuild.recipe.scalars import AmbiguousScalar, read_plain
 from sdbuild.recipe.tree import Entry, Mapping, Node, Scalar, Sequence, height_of
 
 MAXIMUM_BYTES = 256 * 1024
@@ -244,7 +244,7 @@ class _Composer:
         if event.style not in (None, ""):
             return Scalar(event.value, span)
         value = read_plain(event.value)
-        if isinstance(value, Surprise):
+        if isinstance(value, AmbiguousScalar):
             self.report("ambiguous-scalar", value.what, span, value.help)
             return Scalar(event.value, span)
         return Scalar(value, span)

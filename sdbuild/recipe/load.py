@@ -84,7 +84,7 @@ def load_recipe(reference: str, directories: Sequence[Path], *, targets: Collect
         mistakes += [*validate(Recipe, overridden)[1], *check_recipe(overridden, RULES, None)]
     folders = _folders(root, mistakes)
     if recipe is None or mistakes:
-        raise RecipeError(_without_echoes(mistakes))
+        raise RecipeError(_without_consequences(mistakes))
     return LoadedRecipe(recipe, path, root, folders, read_lock(path))
 
 
@@ -107,7 +107,7 @@ def load_target_with_positions(reference: str, directories: Sequence[Path]) -> L
     target, found = validate(Target, root)
     mistakes += found
     if target is None or mistakes:
-        raise RecipeError(_without_echoes(mistakes))
+        raise RecipeError(_without_consequences(mistakes))
     return LoadedTarget(target, path, root)
 
 
@@ -200,7 +200,7 @@ def _versions(node: Node) -> Iterator[Node]:
                 yield from _versions(item)
 
 
-def _without_echoes(mistakes: Sequence[Diagnostic]) -> list[Diagnostic]:
+def _without_consequences(mistakes: Sequence[Diagnostic]) -> list[Diagnostic]:
     """One diagnostic a place: a value that YAML already refused is not reported again for its type."""
     refused = {mistake.span for mistake in mistakes if mistake.code in _REFUSED}
     return [mistake for mistake in mistakes if mistake.span not in refused or mistake.code in _REFUSED]

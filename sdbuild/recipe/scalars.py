@@ -25,7 +25,7 @@ _LONGEST_NUMBER = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
+class AmbiguousScalar:
     """Why a plain scalar is refused, and how to write it."""
 
     what: str
@@ -43,7 +43,7 @@ class _Old(Resolver):
 _OLD = _Old()
 
 
-def read_plain(text: str) -> ScalarValue | Surprise:
+def read_plain(text: str) -> ScalarValue | AmbiguousScalar:
     """The value of an unquoted scalar, or why there is none on which all YAML versions agree."""
     if text in _WORDS:
         return _WORDS[text]
@@ -51,48 +51,50 @@ def read_plain(text: str) -> ScalarValue | Surprise:
         return int(text)
     if _DECIMAL.fullmatch(text) and len(text) <= _LONGEST_NUMBER and math.isfinite(float(text)):
         return float(text)
-    return _surprise(text) or text
+    return _ambiguity(text) or text
 
 
-def _surprise(text: str) -> Surprise | None:
+def _ambiguity(text: str) -> AmbiguousScalar | None:
     quoted = f'write `"{text}"` if it is text'
     if text.casefold() in ("y", "n", "yes", "no", "on", "off", "true", "false"):
         truth = "true" if text.casefold() in ("y", "yes", "on", "true") else "false"
-        return Surprise(
+        return AmbiguousScalar(
             f"`{text}` is a truth value in YAML 1.1 and a word in YAML 1.2", f"write `{truth}`, or {quoted}"
         )
     if text.casefold() == "null":
-        return Surprise(f"`{text}` is not the way to write null here", f"write `null`, or {quoted}")
+        return AmbiguousScalar(f"`{text}` is not the way to write null here", f"write `null`, or {quoted}")
     tag = _OLD.tag_of(text)
     if tag in ("int", "float") or _LOOSE_NUMBER.fullmatch(text):
         return _number(text, quoted)
     if tag == "timestamp":
-        return Surprise(f"`{text}` is a date in YAML 1.1 and text in YAML 1.2", quoted)
+        return AmbiguousScalar(f"`{text}` is a date in YAML 1.1 and text in YAML 1.2", quoted)
     if tag in ("merge", "value"):
-        return Surprise(f"`{text}` has a meaning of its own in YAML 1.1 and none here", f"use `extends`, or {quoted}")
+        return AmbiguousScalar(
+            f"`{text}` has a meaning of its own in YAML 1.1 and none here", f"use `extends`, or {quoted}"
+        )
     return None
 
 
-def _number(text: str, quoted: str) -> Surprise:
+def _number(text: str, quoted: str) -> AmbiguousScalar:
     digits = text.lstrip("+-")
     if len(text) > _LONGEST_NUMBER:
-        return Surprise(f"`{text[:12]}…` would be read as a number", f"{quoted.replace(text, text[:12] + '…')}")
+        return AmbiguousScalar(f"`{text[:12]}…` would be read as a number", f"{quoted.replace(text, text[:12] + '…')}")
     if "_" in digits:
         plain = digits.replace("_", "")
-        return Surprise(
+        return AmbiguousScalar(
             f"`{text}` is the number {plain} in YAML 1.1 and text in YAML 1.2", f"write `{plain}`, or {quoted}"
         )
     if ":" in digits:
-        return Surprise(f"`{text}` is a base-60 number in YAML 1.1 and text in YAML 1.2", quoted)
+        return AmbiguousScalar(f"`{text}` is a base-60 number in YAML 1.1 and text in YAML 1.2", quoted)
     if digits[:2].lower() in ("0x", "0b", "0o"):
-        return Surprise(f"`{text}` is not a decimal number", f"write it in decimal, or {quoted}")
+        return AmbiguousScalar(f"`{text}` is not a decimal number", f"write it in decimal, or {quoted}")
     if digits[0] == "0" and digits[1:].isdigit():
         decimal = digits.lstrip("0") or "0"
         old = f"{int(digits, 8)} (octal)" if not set(digits) & {"8", "9"} else "text"
-        return Surprise(
+        return AmbiguousScalar(
             f"`{text}` is {old} in YAML 1.1 and {decimal} in YAML 1.2",
             f"write `{decimal}` without the zero, or {quoted}",
         )
-    return Surprise(
+    return AmbiguousScalar(
         f"`{text}` is not a number that every YAML version reads alike", f"write it like `0.5`, or {quoted}"
     )

@@ -25,7 +25,7 @@ def validate(model: type[Value], root: Mapping) -> tuple[Value | None, list[Diag
         return model.model_validate_json(json.dumps(_data(model, root)), strict=True), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, [_diagnose(model, root, detail) for detail in details if not _is_echo(root, detail)]
+        return None, [_diagnose(model, root, detail) for detail in details if not _is_consequence(root, detail)]
 
 
 def find(root: Node, location: Location) -> tuple[Span, Node]:
@@ -55,7 +55,7 @@ def dotted(location: Location) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
 
 
-def _is_echo(root: Mapping, detail: Any) -> bool:
+def _is_consequence(root: Mapping, detail: Any) -> bool:
     """Whether a list is called too short only because its items are wrong, each of which is reported."""
     _, node = find(root, tuple(detail["loc"]))
     return detail["type"] == "too_short" and isinstance(node, Sequence) and bool(node.items)

@@ -52,7 +52,7 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
         progress(1.0, f"{params['component']} of a single file")
         return
     version = params["version"]
-    wanted = _Wanted(
+    selection = _Selection(
         params["component"],
         params.get("precision", "float32"),
         params.get("file"),
@@ -60,16 +60,16 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
         params.get("files"),
     )
     if version.startswith(BUILTIN):
-        _generate(version.removeprefix(BUILTIN), wanted, out)
+        _generate(version.removeprefix(BUILTIN), selection, out)
     elif version.startswith((".", "/", "~")):
-        _take(Path(version).expanduser(), wanted, out)
+        _take(Path(version).expanduser(), selection, out)
     else:
-        _download(version, params.get("revision"), wanted, out, progress)
-    progress(1.0, f"{wanted.component} of {version}")
+        _download(version, params.get("revision"), selection, out, progress)
+    progress(1.0, f"{selection.component} of {version}")
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Selection:
     """Which files of a checkpoint to take."""
 
     component: str
@@ -87,35 +87,35 @@ class _Wanted:
             raise SourceError(f"{where}: {error}") from error
 
 
-def _generate(name: str, wanted: _Wanted, out: Path) -> None:
+def _generate(name: str, selection: _Selection, out: Path) -> None:
     from sdbuild.builtin import tiny
 
-    folders = None if wanted.component == "index" else ["", COMPONENT_FOLDERS[wanted.component]]
+    folders = None if selection.component == "index" else ["", COMPONENT_FOLDERS[selection.component]]
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         checkpoint = Path(temporary)
         tiny.generate(name, checkpoint, folders)
-        for target, source in wanted.select(f"{BUILTIN}{name}", _listing(checkpoint)).items():
+        for target, source in selection.select(f"{BUILTIN}{name}", _listing(checkpoint)).items():
             (out / target).parent.mkdir(parents=True, exist_ok=True)
             (checkpoint / source).rename(out / target)
 
 
-def _take(checkpoint: Path, wanted: _Wanted, out: Path) -> None:
+def _take(checkpoint: Path, selection: _Selection, out: Path) -> None:
     if not checkpoint.is_dir():
         raise SourceError(f"{checkpoint}: no such directory; model.version must be a checkpoint in diffusers layout.")
-    for target, source in wanted.select(str(checkpoint), _listing(checkpoint)).items():
+    for target, source in selection.select(str(checkpoint), _listing(checkpoint)).items():
         place(checkpoint / source, out / target)
 
 
-def _download(version: str, revision: str | None, wanted: _Wanted, out: Path, progress: Progress) -> None:
+def _download(version: str, revision: str | None, selection: _Selection, out: Path, progress: Progress) -> None:
     hub = Hub(say=lambda message: progress(0.0, message))
-    if wanted.locked is not None:
-        _download_locked(hub, version, str(revision), wanted.locked, out, progress)
+    if selection.locked is not None:
+        _download_locked(hub, version, str(revision), selection.locked, out, progress)
         return
     repository = hub.repository(version, revision)
     where = f"{version}@{repository.commit[:12]}"
     if repository.offline:
         where += " (the part of it in the Hub cache; the Hub cannot be reached)"
-    files = wanted.select(where, [file.name for file in repository.files])
+    files = selection.select(where, [file.name for file in repository.files])
     if repository.offline:
         raise HubError(
             f"{where}: the cache may hold fewer files than the Hub does, so that another choice might be made with it. "

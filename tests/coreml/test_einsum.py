@@ -44,7 +44,7 @@ def layouts(exported: Any) -> list[Any]:
 def test_graph_and_layouts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = layouts(export.export(_Heads(), INPUTS, 6))
     with monkeypatch.context() as patched:
-        patched.setattr(einsum, "remembered", nullcontext)
+        patched.setattr(einsum, "remembering_layouts", nullcontext)
         FakeTensorMode.cache_clear()
         assert remembered == layouts(export.export(_Heads(), INPUTS, 6))
 

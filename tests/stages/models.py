@@ -29,12 +29,12 @@ class Recorder:
     """A progress callable that keeps what it was told."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[float, str]] = []
+        self.reports: list[tuple[float, str]] = []
 
     def __call__(self, fraction: float, message: str) -> None:
         assert 0 <= fraction <= 1
         assert message
-        self.told.append((fraction, message))
+        self.reports.append((fraction, message))
 
 
 def converted(checkpoint: Path, out: Path, **parameters: Any) -> Path:

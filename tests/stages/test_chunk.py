@@ -36,7 +36,7 @@ def test_two_packages_do_what_the_whole_did(kind: str, artifacts: dict[str, Path
     names = ["UnetChunk1.mlpackage", "UnetChunk2.mlpackage"]
     assert top_level(tmp_path) == [*names, "modules.json"]
     assert (tmp_path / "modules.json").read_bytes() == (whole / "modules.json").read_bytes()
-    assert progress.told[-1][0] == 1
+    assert progress.reports[-1][0] == 1
 
     before = read_interface(whole / "Unet.mlpackage")
     first, second = (read_interface(tmp_path / name) for name in names)

@@ -91,7 +91,7 @@ def test_a_package_is_described_from_end_to_end(case: str, checkpoints: Path, tm
     assert modules
     assert all(isinstance(module, str) for module in modules.values())
     assert any("." in module for module in modules.values())
-    assert [fraction for fraction, _ in progress.told] == sorted(fraction for fraction, _ in progress.told)
+    assert [fraction for fraction, _ in progress.reports] == sorted(fraction for fraction, _ in progress.reports)
 
 
 def test_a_checkpoint_that_does_not_say_leaves_metadata_empty(checkpoints: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_the_package_keeps_name_interface_and_map(text_encoder: Path, tmp_path: 
     assert read_interface(tmp_path / PACKAGE) == read_interface(text_encoder / PACKAGE)
     assert (tmp_path / "modules.json").read_bytes() == (text_encoder / "modules.json").read_bytes()
     assert (tmp_path / WEIGHTS).stat().st_size < (text_encoder / WEIGHTS).stat().st_size
-    assert progress.told
+    assert progress.reports
 
 
 def test_the_report_has_the_error_of_every_tensor(text_encoder: Path, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ def lint_conditioners(contents: Contents) -> Iterator[Violation]:
     """Every ControlNet's outputs are the residual inputs of ControlledUnet, every T2I-Adapter's of AdaptedUnet."""
     for each in CONDITIONERS:
         unet = _interface(contents, each.unet)
-        taken = numbered(unet.inputs, Numbered(each.word, "inputs")) if unet is not None else None
-        if unet is not None and taken is not None:
-            yield from lint_numbers(each.unet, taken, each.word, each.rule)
-            yield from _lint_batch(unet, taken, each)
+        accepted = numbered(unet.inputs, Numbered(each.word, "inputs")) if unet is not None else None
+        if unet is not None and accepted is not None:
+            yield from lint_numbers(each.unet, accepted, each.word, each.rule)
+            yield from _lint_batch(unet, accepted, each)
         for name, interface in contents.interfaces.items():
             if name.startswith(each.folder):
-                yield from _lint_given(name, interface, taken, each)
+                yield from _lint_given(name, interface, accepted, each)
 
 
 def _interface(contents: Contents, unet: str) -> Interface | None:
@@ -51,28 +51,28 @@ def _interface(contents: Contents, unet: str) -> Interface | None:
     return joined(*pair, row) if pair else contents.interfaces.get(unet)
 
 
-def _lint_batch(unet: Interface, taken: dict[str, tuple[int, ...]], each: Conditioners) -> Iterator[Violation]:
+def _lint_batch(unet: Interface, accepted: dict[str, tuple[int, ...]], each: Conditioners) -> Iterator[Violation]:
     """What is repeated for each row of a UNet's batch has as many rows."""
     batch = {feature.shape[0] for feature in unet.inputs if feature.name == "sample" and feature.shape}
-    for tensor, shape in taken.items():
+    for tensor, shape in accepted.items():
         if each.repeated and batch and {*shape[:1]} != batch:
             what = f"shape {list(shape)}, but sample has batch {min(batch)}"
             yield Violation("batch", f"{each.unet}, {tensor}", what)
 
 
 def _lint_given(
-    name: str, interface: Interface, taken: dict[str, tuple[int, ...]] | None, each: Conditioners
+    name: str, interface: Interface, accepted: dict[str, tuple[int, ...]] | None, each: Conditioners
 ) -> Iterator[Violation]:
     given = numbered(interface.outputs, Numbered(each.word, "outputs"))
     yield from lint_numbers(name, given, each.word, each.rule)
     others = [feature.name for feature in interface.outputs if feature.name not in given]
     if others:
         yield Violation(each.rule, name, f"outputs that are no {each.rule}: {', '.join(others)}")
-    if taken is None:
+    if accepted is None:
         return
-    for tensor in sorted({*taken, *given}):
-        if _row(given, tensor, each) != _row(taken, tensor, each):
-            what = f"{_shape(given, tensor)}, {each.unet} takes {_shape(taken, tensor)}"
+    for tensor in sorted({*accepted, *given}):
+        if _row(given, tensor, each) != _row(accepted, tensor, each):
+            what = f"{_shape(given, tensor)}, {each.unet} takes {_shape(accepted, tensor)}"
             yield Violation(each.rule, f"{name}, {tensor}", what)
 
 

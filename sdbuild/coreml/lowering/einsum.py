@@ -17,7 +17,7 @@ from sdbuild.coreml.lowering.single_run import share_memory
 
 
 @contextmanager
-def remembered() -> Iterator[None]:
+def remembering_layouts() -> Iterator[None]:
     """Remember the layouts of einsums' results for the time of one trace.
 
     Raises:

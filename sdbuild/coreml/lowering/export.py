@@ -60,9 +60,9 @@ def _trace_once(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], res
     )
 
     kept, _ = _split_decomp_table_to_cia_and_python_decomp({})
-    with einsum.remembered(), _override_composite_implicit_decomp(kept):
+    with einsum.remembering_layouts(), _override_composite_implicit_decomp(kept):
         try:
-            with repeated.standing_in(module) as stand_ins, without_a_first_run(results):
+            with repeated.with_stand_ins(module) as stand_ins, without_a_first_run(results):
                 program = _export(module, examples, strict=False, pre_dispatch=False)
                 stand_ins.expand(program)
                 return program

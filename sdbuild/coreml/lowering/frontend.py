@@ -112,7 +112,7 @@ def _on_deferred_constants(exported: Any, weights: Mapping[str, Weight]) -> Iter
 
     with ExitStack() as stack:
         stack.enter_context(passes.without_needless_work())
-        stack.enter_context(shortcuts.taken())
+        stack.enter_context(shortcuts.in_force())
         stack.enter_context(deferred.numpy_constructors_keep_deferred_arrays())
         stack.enter_context(passes.replaced(TorchConverter, "_add_const", add_constant))
         stack.enter_context(passes.replaced(FP16ComputePrecision, "fp16_overflow", staticmethod(fp16_overflow)))

@@ -172,7 +172,7 @@ class _Places:
 
 
 @contextmanager
-def standing_in(module: torch.nn.Module) -> Iterator[StandIns]:
+def with_stand_ins(module: torch.nn.Module) -> Iterator[StandIns]:
     """Within this context, while `module` is traced, repeated submodules are represented by stand-ins."""
     stand_ins = StandIns()
     kinds: dict[Hashable, list[tuple[str, torch.nn.Module]]] = {}

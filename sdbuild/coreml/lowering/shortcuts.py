@@ -18,7 +18,7 @@ _KEPT_ELEMENTS = frozenset("efi?")
 
 
 @contextmanager
-def taken() -> Iterator[None]:
+def in_force() -> Iterator[None]:
     """Take the shortcuts for the time of one conversion.
 
     - An attribute that a property only returns is fetched without a call of Python.

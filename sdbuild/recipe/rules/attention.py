@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.checkpoints.architecture import score_bytes, told
+from sdbuild.checkpoints.architecture import if_known, score_bytes
 from sdbuild.checkpoints.facts import XL_FAMILIES
 from sdbuild.estimate.bundle_memory import shape_of
 from sdbuild.recipe.rules.derived import family_of
@@ -66,7 +66,7 @@ def _attention_too_large(context: Context) -> Iterator[Finding]:
     original = recipe.attention_implementation is AttentionImplementation.ORIGINAL
     if context.facts is None or not original or context.target.compute_unit is ComputeUnit.CPU_ONLY:
         return
-    size = told(score_bytes, context.facts.unet_config, shape_of(recipe, Component.UNET, context.facts))
+    size = if_known(score_bytes, context.facts.unet_config, shape_of(recipe, Component.UNET, context.facts))
     if size is not None and size > _LARGEST_TENSOR:
         latent = f"{recipe.latent.height}x{recipe.latent.width}"
         message = f"attention scores of {size / 2**30:.1f} GiB with latents of {latent} for `{context.target.name}`"
