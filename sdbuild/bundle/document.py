@@ -18,6 +18,7 @@ from sdbuild.bundle.layout import DOCUMENT, RESOURCES
 from sdbuild.bundle.new_tokens import names_of
 from sdbuild.bundle.tokenizer import INVERSIONS
 from sdbuild.checkpoints.card import read_card
+from sdbuild.checkpoints.noise_schedule import FLOW_PREDICTION, V_PREDICTION, departures
 from sdbuild.interface.swift.files import MERGES, T5_TOKENIZER, VOCABULARY
 
 FORMAT = 1
@@ -98,12 +99,13 @@ def textual_inversions(tokenizer: Path, named: Sequence[Mapping[str, Any]]) -> l
     ]
 
 
-def checkpoint_facts(index: Path, other_vae: Path | None = None) -> Json:
+def checkpoint_facts(index: Path, other_vae: Path | None = None, *, gives_noise: bool = False) -> Json:
     """What an app must know of the checkpoint and cannot see in the models.
 
     Args:
         index: the checkpoint's JSON files: `model_index.json`, each component's `config.json`, the scheduler's.
         other_vae: the folder of the VAE that is used instead of the checkpoint's own.
+        gives_noise: whether the bundle's UNet computes noise from the velocity that the checkpoint predicts.
     """
     from sdbuild.checkpoints.facts import read_checkpoint_facts
 
@@ -113,24 +115,30 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None) -> Json:
         # What it leaves out is as in the checkpoint's own: both have the same latent space.
         vae |= json.loads((other_vae / "config.json").read_bytes())
     xl = (facts.family or "").startswith("sdxl")
+    predicted = FLOW_PREDICTION if facts.family == "sd3" else facts.prediction_type or "epsilon"
+    given = "epsilon" if gives_noise else predicted
+    statistics = {name: vae[name] for name in ("latents_mean", "latents_std") if vae.get(name) is not None}
     return {
         "family": facts.family,
         "task": facts.task,
         "guidance_embedding": facts.guidance_embedding,
-        "prediction_type": facts.prediction_type or "epsilon",
-        "scheduler": scheduler,
+        "prediction_type": given,
+        "checkpoint_prediction_type": predicted,
+        # As an app's own scheduler must be set for these models.
+        "scheduler": scheduler | ({"prediction_type": given} if gives_noise else {}),
         "vae": {
             # The defaults are the ones of diffusers' AutoencoderKL, but for XL checkpoints that leave the factor out.
             "scaling_factor": vae.get("scaling_factor") or (0.13025 if xl else 0.18215),
             "shift_factor": vae.get("shift_factor") or 0.0,
             "latent_channels": vae.get("latent_channels", 4),
-        },
+        }
+        | statistics,
         "force_zeros_for_empty_prompt": bool(_index(index).get("force_zeros_for_empty_prompt", xl)),
     }
 
 
 def extensions(facts: Mapping[str, Any], *, controlnets: bool, t2i_adapters: bool) -> list[str]:
-    """What an app must feed beyond what the Swift package feeds: keys of the linter's `EXTENSIONS`."""
+    """What an app must feed or compute beyond what the Swift package does: keys of the linter's `EXTENSIONS`."""
     found = [facts["task"]] if facts["task"] in ("inpainting", "instruct-pix2pix") else []
     if controlnets and str(facts["family"]).startswith("sdxl"):
         found.append("sdxl-controlnet")
@@ -138,7 +146,9 @@ def extensions(facts: Mapping[str, Any], *, controlnets: bool, t2i_adapters: boo
         found.append("t2i-adapter")
     if facts["guidance_embedding"] is not None:
         found.append("guidance-embedding")
-    return sorted(found)
+    if facts["prediction_type"] == V_PREDICTION:
+        found.append("v-prediction")
+    return sorted([*found, *departures(facts["scheduler"], facts["vae"], facts["family"])])
 
 
 def _scheduler(index: Path) -> Json:

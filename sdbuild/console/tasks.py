@@ -14,6 +14,7 @@ _GROUPS = {
     "source": "fetch or read the files of each component",
     "fuse": "add LoRAs to the weights",
     "embed": "make textual inversions words of tokenizer and text encoders",
+    "prediction": "see whether noise must be computed from what UNets predict",
     "convert": "convert each component",
     "quantize": "palettize weights",
     "chunk": "split UNets in two",

@@ -92,7 +92,8 @@ def key_document(action: Action, inputs: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         action: any action with a key, that is any but the source of a local checkpoint.
-        inputs: role → digest of the input artifact; roles whose artifact is not known yet may be left out.
+        inputs: role → digest of the input artifact; roles whose artifact is not known yet may be left out. One without
+            files is no input, and must be.
     """
     return {
         "format": KEY_FORMAT,

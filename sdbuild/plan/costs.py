@@ -20,7 +20,7 @@ from sdbuild.estimate.bundle_memory import weight_counts
 from sdbuild.plan.action import Action
 from sdbuild.plan.status import Statuses
 from sdbuild.recipe.recipe import Recipe
-from sdbuild.store import ActionResult, Store
+from sdbuild.store import EMPTY, ActionResult, Store
 
 _SAME_SIZE = 0.02
 _READ_BYTES_PER_SECOND = 1e9
@@ -71,7 +71,7 @@ class Costs:
         work = self._work(action)
         if action.files:
             return Cost((size or 0) / _READ_BYTES_PER_SECOND, 0, size)
-        if action.stage.name == "source" and size == _SMALL:
+        if action.stage.name in ("source", "prediction") and size == _SMALL:
             return Cost(_SMALL_FILES_SECONDS, 0, size)
         if work is None:
             return Cost(None, None, size, self._download(action))
@@ -185,7 +185,8 @@ class Costs:
         return None
 
     def _input_bytes(self, action: Action) -> dict[str, int | None]:
-        return {role: self.size(producer) for role, producer in action.inputs.items()}
+        there = {role: made for role, made in action.inputs.items() if self._statuses[made].digest != EMPTY}
+        return {role: self.size(producer) for role, producer in there.items()}
 
     def _tree_bytes(self, digest: str) -> int | None:
         tree = self._store.load_tree(digest)

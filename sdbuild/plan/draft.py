@@ -106,7 +106,7 @@ class TargetPlan:
     def drafts(self) -> tuple[Draft, ...]:
         """Every draft, producers before consumers, the bundle last."""
         index = self._source("index", self.model, "index")
-        inputs = {"index": index}
+        inputs = {"index": index} | self._prediction()
         verifications: dict[str, Draft] = {}
         for part in self._parts():
             final = self._convert(part)
@@ -295,9 +295,20 @@ class TargetPlan:
             parameters["attention_implementation"] = self._attention()
         if part.name != PROJECTION and (origin := self._origin(part).hub):
             parameters["origin"] = origin
-        return self._add(
-            Draft(f"convert:{part.name}", "convert", part.name, parameters, {"checkpoint": self._checkpoint(part)})
-        )
+        inputs = {"checkpoint": self._checkpoint(part)} | self._prediction(part)
+        return self._add(Draft(f"convert:{part.name}", "convert", part.name, parameters, inputs))
+
+    def _prediction(self, part: Part | None = None) -> dict[str, Draft]:
+        """What makes noise of a UNet's velocity, where the recipe wants noise; known once the checkpoint's index is.
+
+        Args:
+            part: what it is for; None for the bundle.
+        """
+        predicts = "unet" in self.recipe.components if part is None else part.source == "unet"
+        if not predicts or self.recipe.unet.prediction != "epsilon":
+            return {}
+        index = {"index": self._source("index", self.model, "index")}
+        return {"prediction": self._add(Draft("prediction:unet", "prediction", "unet", {}, index))}
 
     def _shrinking(self, part: Part) -> Iterator[Draft]:
         """The quantized model, then its chunks, where the recipe asks for them."""
@@ -339,7 +350,7 @@ class TargetPlan:
         """The original module's answers, which every verification of a part is compared with."""
         inputs = {"checkpoint": self._checkpoint(part)}
         if part.component in _DENOISERS:
-            inputs |= self._conditioning(part)
+            inputs |= self._conditioning(part) | self._prediction(part)
         parameters = self._interface(part) | {
             "precision": self._precision(part),
             "samples": SAMPLES,

@@ -211,6 +211,7 @@ _DOCS = {
     "source": "the checkpoint's files of {}",
     "fuse": "the checkpoint's {} with LoRAs added",
     "embed": "the checkpoint's {} with textual inversions",
+    "prediction": "what makes noise of the velocity that {} may predict",
     "convert": "{} as a Core ML package",
     "quantize": "{} with palettized weights",
     "chunk": "{} split in two",

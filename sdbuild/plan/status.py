@@ -7,7 +7,7 @@ from typing import Any
 
 from sdbuild.plan.action import Action, Graph, key_document
 from sdbuild.plan.reasons import FilesUnread, OutputChanged, OutputMissing, Reason, ResultLost, differences
-from sdbuild.store import ActionResult, Store, key_of
+from sdbuild.store import EMPTY, ActionResult, Store, key_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Statuses:
             digest = self[producer].digest
             if digest is None:
                 unknown[role] = producer.name
-            else:
+            elif digest != EMPTY:
+                # What turned out to be nothing is no input: the key is that of an action that never asked for it.
                 digests[role] = digest
         document = key_document(action, digests)
         key = None

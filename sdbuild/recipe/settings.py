@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,11 @@ class Unet(Part):
     chunks: OneOrTwo = Field(
         default=1,
         description="2 splits the UNet into two models of nearly equal size, each loaded alone; 1 keeps it whole.",
+    )
+    prediction: Literal["epsilon", "checkpoint"] = Field(
+        default="epsilon",
+        description="What the UNet gives: `epsilon`, the noise that the Swift package's schedulers take, computed from "
+        "the velocity where the checkpoint predicts that; `checkpoint` leaves its prediction as it is.",
     )
 
 

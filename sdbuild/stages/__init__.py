@@ -12,6 +12,7 @@ STAGE_NAMES = (
     "source",
     "fuse",
     "embed",
+    "prediction",
     "convert",
     "quantize",
     "chunk",

@@ -2,7 +2,7 @@
 
 Inputs: ``index`` (the checkpoint's JSON files), ``tokenizer``, with T5 ``tokenizer_3``, one role a part (`unet`,
 `controlled_unet`, `controlnet-NAME`, `t2i_adapter-NAME`, …) with its packages or compiled models, and
-``verify-STAGE-PART`` with a comparison's only JSON file.
+``verify-STAGE-PART`` with a comparison's only JSON file. Where ``prediction`` is there, UNets make noise of a velocity.
 Parameters: what the recipe and the target say, as `sdbuild.plan.draft` writes them out.
 """
 
@@ -24,10 +24,10 @@ from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
 
-STAGE = Stage(name="bundle", version=4)
+STAGE = Stage(name="bundle", version=5)
 
 _VERIFICATION = "verify-"
-_FILES = ("index", "tokenizer", "tokenizer_3", "vae")
+_FILES = ("index", "prediction", "tokenizer", "tokenizer_3", "vae")
 _OPERATING_SYSTEMS = {
     "iOS16": {"iOS": "16.0", "macOS": "13.0"},
     "iOS17": {"iOS": "17.0", "macOS": "14.0"},
@@ -60,7 +60,8 @@ def run(
         for name, path in _place_models(part, inputs[part], resources):
             described = document.describe_model(resources, name) | _settings(part, params)
             models[name.rpartition(".")[0]] = described | {"memory": _memory(footprints.get(path.stem), params)}
-    facts = document.checkpoint_facts(inputs["index"], inputs.get("vae"))
+    gives_noise = "prediction" in inputs
+    facts = document.checkpoint_facts(inputs["index"], inputs.get("vae"), gives_noise=gives_noise)
     if "tokenizer_3" in inputs:
         configuration, _ = T5_TOKENIZER
         place(inputs["tokenizer_3"] / configuration, resources / configuration)

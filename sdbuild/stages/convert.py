@@ -1,9 +1,9 @@
 """The convert stage: one component of a checkpoint becomes a Core ML package.
 
-Inputs: ``checkpoint``, the component's folder. Parameters: ``component``, ``precision``, ``deployment_target``, for a
-Hub repository its name and revision as ``origin``, and the arguments of `sdbuild.models.build.build` that concern the
-component. The result holds one package, named as in a bundle, and ``modules.json``, which maps the program's operations
-to the torch modules that they came from.
+Inputs: ``checkpoint``, the component's folder; for a UNet whose velocity becomes noise also ``prediction``. Parameters:
+``component``, ``precision``, ``deployment_target``, for a Hub repository its name and revision as ``origin``, and the
+arguments of `sdbuild.models.build.build` that concern the component. The result holds one package, named as in a
+bundle, and ``modules.json``, which maps the program's operations to the torch modules that they came from.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ def run(
 
     arguments = {key: value for key, value in params.items() if key not in _OWN}
     model = build(checkpoint=inputs["checkpoint"], **arguments)
+    if "prediction" in inputs:
+        from sdbuild.models.noise import predict_noise
+
+        model = predict_noise(model, inputs["prediction"])
     card = read_card(inputs["checkpoint"])
     origin = params.get("origin", "")
     network = NETWORKS[params["component"]]

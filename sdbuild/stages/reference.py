@@ -1,11 +1,11 @@
 """The reference stage: what the original module answers to realistic inputs, computed once for all verifications.
 
 Inputs: ``checkpoint``, the component's folder; for the denoiser and ControlNets also ``scheduler`` and, where the
-recipe has them, ``text_encoder``, ``text_encoder_2``, ``text_encoder_3`` and their tokenizers. Parameters: the
-component's interface, ``precision``, ``samples`` and ``seed``. The result is ``samples.safetensors`` with, for each
-sample, its inputs, the outputs of the original module (``exact``) and, for a half-precision build, the outputs of the
-original module with its weights rounded to half (``rounded``): against those, a correct program is equal but for the
-last bits of float32.
+recipe has them, ``text_encoder``, ``text_encoder_2``, ``text_encoder_3`` and their tokenizers, and for a UNet whose
+velocity becomes noise ``prediction``. Parameters: the component's interface, ``precision``, ``samples`` and ``seed``.
+The result is ``samples.safetensors`` with, for each sample, its inputs, the outputs of the original module (``exact``)
+and, for a half-precision build, the outputs of the original module with its weights rounded to half (``rounded``):
+against those, a correct program is equal but for the last bits of float32.
 """
 
 from __future__ import annotations
@@ -56,17 +56,22 @@ def run(
 
     arguments = {key: value for key, value in params.items() if key not in _RUN_ARGUMENTS}
     component = build(checkpoint=inputs["checkpoint"], **arguments)
+    original, float32_modules = reference(checkpoint=inputs["checkpoint"], **arguments), component.float32_modules
+    if "prediction" in inputs:
+        from sdbuild.models.noise import original_noise, predict_noise
+
+        component = predict_noise(component, inputs["prediction"])
+        original = original_noise(original, inputs["prediction"])
     count = params["samples"]
     steps, scene = _steps(inputs, arguments["component"], count), scene_of(inputs, arguments)
     sets = samples(component.inputs, scene, steps=steps, seed=params["seed"])
-    original = reference(checkpoint=inputs["checkpoint"], **arguments)
     names = [spec.name for spec in component.outputs]
     arrays = {f"{index}/input/{name}": value for index, sample in enumerate(sets) for name, value in sample.items()}
     total = count * (2 if params["precision"] == "float16" else 1)
     done = 0
     for kind in ("exact", "rounded"):
         if kind == "rounded" and not (
-            params["precision"] == "float16" and round_to_half(original.module, component.float32_modules)
+            params["precision"] == "float16" and round_to_half(original.module, float32_modules)
         ):
             break
         for index, sample in enumerate(sets):

@@ -8,9 +8,10 @@ from sdbuild.store.outputs import Difference
 from sdbuild.store.records import ActionResult
 from sdbuild.store.retention import Held, Retention
 from sdbuild.store.store import Store
-from sdbuild.store.tree import Entry, Tree
+from sdbuild.store.tree import EMPTY, Entry, Tree
 
 __all__ = [
+    "EMPTY",
     "ActionResult",
     "Collected",
     "Difference",

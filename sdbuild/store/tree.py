@@ -99,6 +99,10 @@ def _check_paths(entries: tuple[Entry, ...]) -> None:
                 raise StoreError(f"{folder!r} is both a file and a folder in one tree")
 
 
+EMPTY = Tree.of(()).digest
+"""The digest of the tree without files."""
+
+
 def mode_of(status: os.stat_result) -> int:
     """The mode that a tree gives a file: only whether its owner may execute it counts."""
     return EXECUTABLE if status.st_mode & stat.S_IXUSR else REGULAR

@@ -82,6 +82,14 @@ RECIPES = {
         components: [text_encoder, unet, vae_decoder]
         precision: {text_encoder: float32, unet: float32, vae_decoder: float32}
         """,
+    "sd2-chunked": """
+        extends: sd2
+        unet: {batch: 1, chunks: 2}
+        """,
+    "sd2-velocity": """
+        extends: sd2
+        unet: {prediction: checkpoint}
+        """,
     "sd3": f"""
         model: {{version: "builtin:tiny-sd3"}}
         components: [text_encoder, text_encoder_2, text_encoder_3, transformer, vae_decoder]
@@ -107,7 +115,7 @@ class InProcess:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def run(self, action: Action, status: Status) -> ActionResult:
+    def run(self, action: Action, status: Status, memory: int | None) -> ActionResult:
         assert status.document is not None
         assert status.key is not None
         # Not the stage's entry, which may turn the process into one that is good for nothing else.

@@ -103,7 +103,7 @@ def test_a_failed_action_is_status_1_and_others_may_go_on(workspace: Any) -> Non
 def test_a_task_is_selected_by_name_with_what_it_needs(workspace: Any) -> None:
     ran = workspace("recipe=phone", "quantize:unet")
     assert ran.status == 0, ran.err
-    assert ran.actions == ["convert:unet", "quantize:unet"]
+    assert ran.actions == ["prediction:unet", "convert:unet", "quantize:unet"]
     assert not (workspace.root / "build").exists()
 
 

@@ -252,3 +252,30 @@ def test_a_plan_writes_nothing(workspace: Any) -> None:
     before = workspace.files()
     assert workspace("plan", "recipe=phone").status == 0
     assert workspace.files() == before
+
+
+def test_what_turns_out_to_be_nothing_is_no_input(workspace: Any) -> None:
+    assert "prediction:unet" in workspace("recipe=phone").actions
+    assert inputs_of(workspace, "convert:unet") == {"checkpoint"}
+    assert "prediction" not in inputs_of(workspace, "bundle:iphone-15-pro")
+    # As long as nothing is to be made of the prediction, the models are those of a recipe that never asks.
+    workspace.recipe(unet="{batch: 2, chunks: 2, prediction: checkpoint}")
+    assert workspace("recipe=phone").actions == []
+
+
+def test_a_checkpoint_that_comes_to_predict_velocity_is_converted_anew(workspace: Any) -> None:
+    workspace("recipe=phone")
+    scheduler = workspace.root / "checkpoint/scheduler/scheduler_config.json"
+    scheduler.write_text('{"prediction_type": "v_prediction"}')
+    ran = workspace("recipe=phone").actions
+    assert {"prediction:unet", "convert:unet", "reference:unet", "bundle:iphone-15-pro"} <= {*ran}
+    assert "convert:vae_decoder" not in ran
+    assert inputs_of(workspace, "convert:unet") == {"checkpoint", "prediction"}
+    assert "prediction" in inputs_of(workspace, "bundle:iphone-15-pro")
+    assert workspace("recipe=phone").actions == []
+
+
+def inputs_of(workspace: Any, name: str) -> set[str]:
+    """The inputs in the newest key document of an action."""
+    key = workspace.store().slot_read(f"phone/{name}")
+    return {*key["inputs"]}

@@ -122,8 +122,17 @@ EXTENSIONS: dict[str, str] = {
     "sdxl-controlnet": "ControlNets for SDXL, and the UNet that takes their residuals, as the SD pipeline has them",
     "t2i-adapter": "T2I-Adapters, and the UNet that takes the weighted sum of their features",
     "guidance-embedding": "the UNet takes the embedded guidance scale as `timestep_cond`",
+    "v-prediction": "the UNet gives the velocity, and the app's scheduler takes that",
+    "zero-terminal-snr": "nothing of the picture is left at the last step, and the app's scheduler knows these betas",
+    "noise-schedule": "the app's scheduler is made with the betas that `scheduler` says",
+    "edm": "the app draws by sigmas of Karras et al. 2022, as `scheduler` says",
+    "flow-matching": "the app draws by flow matching with a UNet",
+    "flow-schedule": "the app's flow has the steps that `scheduler` says",
+    "sample-prediction": "the UNet gives the picture, and the app's scheduler takes that",
+    "latent-statistics": "latents are scaled for each channel, by `vae.latents_mean` and `vae.latents_std`",
+    "latent-shift": "latents are shifted by `vae.shift_factor` before they are decoded",
 }
-"""What `bundle.json` may say that an app must feed beyond what the Swift package feeds."""
+"""What `bundle.json` may say that an app must feed or compute beyond what the Swift package does."""
 
 _XL_CONDITIONS = (Port("text_embeds", (2, "P")), Port("time_ids", (2, "T")))
 _XL_CONTROLNET = "sdxl-controlnet"
