@@ -1,5 +1,6 @@
 """Actions as doit's tasks, and the little that doit itself has to remember."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from sdbuild.console.reporter import reporter_for
+from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Session, doc_of
 
@@ -106,7 +108,13 @@ def _run(session: Session, action: Action) -> TaskFailed | None:
 
 
 def _clean(session: Session, action: Action, output: str, dryrun: bool) -> None:
-    if Path(output).is_dir():
-        print(f"{action.name} - removing '{output}'")
-        if not dryrun:
+    if not Path(output).is_dir():
+        return
+    print(f"{action.name} - removing '{output}'")
+    if not dryrun:
+        try:
             session.clean(action)
+        except SdbuildError as error:
+            # doit would show whatever leaves a task's function with a traceback, and end with status 0.
+            session.exit_status = max(session.exit_status, error.exit_status)
+            print(error, file=sys.stderr)

@@ -8,6 +8,7 @@ from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.plan.errors import PlanError, nearest
 
 DEFAULT_RECIPE = "shapes"
+DEFAULT_OUT = Path("build")
 BUILD_VARIABLES = ("recipe", "target", "source", "out", "verify")
 
 
@@ -66,6 +67,6 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
         recipe=variables.get("recipe", DEFAULT_RECIPE),
         target=variables.get("target"),
         source=source.absolute() if source is not None else None,
-        out=Path(variables.get("out", "build")).expanduser().absolute(),
+        out=(Path(variables["out"]).expanduser() if "out" in variables else DEFAULT_OUT).absolute(),
         verify=verify == "on",
     )

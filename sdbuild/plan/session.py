@@ -12,6 +12,8 @@ from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.costs import Costs
 from sdbuild.plan.errors import PlanError
+from sdbuild.plan.options import DEFAULT_OUT
+from sdbuild.plan.places import check_apart, check_place
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.preflight import Preflight
 from sdbuild.plan.reasons import AlwaysAsked, Reason
@@ -82,8 +84,21 @@ class Session:
         self._preflight = Preflight(plan, self.statuses, store)
 
     def check_recipe(self) -> None:
-        """Check the recipe against what is known of its checkpoint; raises `RecipeError` before any work."""
+        """Check the recipe against what is known of its checkpoint, and the places of its bundles, before any work.
+
+        Raises:
+            RecipeError: a rule is broken.
+            PlanError: something that is not sdbuild's stands where a bundle is to be.
+        """
         self._preflight.before_the_build()
+        self.check_places()
+
+    def check_places(self) -> None:
+        """Refuse to work where something would be lost; raises `PlanError`."""
+        read = (file for action in self.plan.graph for file in action.files.values())
+        check_apart(self.plan.outputs, self.store.root, read)
+        for name, output in self.plan.outputs.items():
+            check_place(output, self._made(self.plan.graph[name]))
 
     def end(self) -> None:
         """The build is over, however it ended."""
@@ -126,9 +141,12 @@ class Session:
         output = self.statuses.output(action)
         if output is None or not output.is_dir():
             return
+        check_place(output, self._made(action))
         self.store.discard(output)
         _build_host(output).unlink(missing_ok=True)
-        for folder in (output.parent, output.parent.parent):
+        out = self.plan.options.out
+        # A folder that somebody named with `out=` is theirs.
+        for folder in (output.parent, *([out] if out == DEFAULT_OUT.absolute() else [])):
             if any(folder.iterdir()):
                 break
             folder.rmdir()
@@ -173,6 +191,7 @@ class Session:
         result = status.result or self._executor.run(action, status, self._costs()[action].memory)
         output = self.statuses.output(action)
         if output is not None:
+            check_place(output, self._made(action))
             self.store.materialise(result.tree, output, mode="output")
             if action.stage.name == "bundle":
                 self._write_build_host(action, output)
@@ -182,6 +201,16 @@ class Session:
     def _costs(self) -> Costs:
         """What actions are expected to take, by what is known by now."""
         return Costs(self.store, self.statuses, self.plan.loaded.recipe, self._preflight.facts)
+
+    def _made(self, action: Action) -> frozenset[str]:
+        """The files that this cache put at a bundle's place the last time, by their relative paths."""
+        output = self.statuses.output(action)
+        if output is None or not _build_host(output).is_file():
+            return frozenset()  # nothing says that it was this place
+        key = self.store.slot_key(self.statuses.slot(action))
+        result = self.store.recorded(key) if key is not None else None
+        tree = self.store.load_tree(result.tree) if result is not None else None
+        return frozenset(entry.path for entry in tree.entries) if tree is not None else frozenset()
 
     def _write_build_host(self, bundle: Action, output: Path) -> None:
         """Note beside a bundle where and when it was made, and what that cost; the bundle itself tells none of it."""

@@ -199,6 +199,11 @@ class Store:
         noted = self._records.slot(slot)
         return noted[1] if noted is not None else None
 
+    def slot_key(self, slot: str) -> str | None:
+        """The key of the action that last stood for a task."""
+        noted = self._records.slot(slot)
+        return noted[0] if noted is not None else None
+
     def slots(self) -> dict[str, str]:
         """Every task with the key of the action that last stood for it."""
         return self._records.slots()

@@ -91,7 +91,11 @@ def _files_of(action: Action, text: str) -> dict[str, str]:
                 "verification.json": json.dumps({"outputs": {"sample": {"structure_db": 120.0, "signal_db": 66.0}}})
             }
         case "bundle":
-            return {"Resources/Unet.mlpackage/Manifest.json": text, "bundle.json": text}
+            document = {"format": 1, "recipe": "", "target": "", "models": {"Unet": {"file": "Unet.mlpackage"}}}
+            return {
+                "Resources/Unet.mlpackage/Manifest.json": text,
+                "bundle.json": json.dumps(document | {"text": text}),
+            }
         case _:
             return {f"{action.component}.mlpackage/weights": text, "modules.json": "{}"}
 
