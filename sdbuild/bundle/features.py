@@ -13,8 +13,11 @@ from typing import Any
 
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.wire import WireError, fields, integers, message, text
+from sdbuild.documents import read_bytes, read_json
 from sdbuild.interface.swift.files import COMPILED
+from sdbuild.paths import inside
 
+_LARGEST_SPECIFICATION = 2**31  # bytes; protobuf's own limit
 # ArrayFeatureType.ArrayDataType
 _ARRAY_TYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32", 131080: "int8"}
 # FeatureType's cases that are no multi-array
@@ -81,10 +84,15 @@ def read_interface(model: Path) -> Interface:
         raise BundleError(f"{model}: cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _read_package(model: Path) -> Interface:
-    manifest = json.loads((model / "Manifest.json").read_bytes())
+def specification_of(package: Path) -> memoryview:
+    """The bytes of a package's protobuf specification."""
+    manifest = read_json(package / "Manifest.json")
     item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
-    specification = memoryview((model / "Data" / item["path"]).read_bytes())
+    return memoryview(read_bytes(inside(package / "Data", item["path"]), _LARGEST_SPECIFICATION))
+
+
+def _read_package(model: Path) -> Interface:
+    specification = specification_of(model)
     version, description = 0, None
     for number, value in fields(specification):
         if number == 1 and isinstance(value, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.document import write_json
+from sdbuild.documents import DocumentError, read_json
 
 _TOOLS = ("sdbuild", "coremltools", "diffusers", "huggingface_hub", "numpy", "torch", "transformers")
 
@@ -31,7 +33,21 @@ def write_build_host(path: Path, bundle_digest: str, actions: Mapping[str, Mappi
         "tools": {name: found for name in _TOOLS if (found := _installed(name))},
         "actions": {name: dict(facts) for name, facts in actions.items()},
     }
-    write_json(path, document)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_json(temporary, document)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_about(path: Path, bundle_digest: str) -> bool:
+    """Whether a file is what `write_build_host` wrote about this bundle, whole."""
+    try:
+        document = read_json(path)
+    except (OSError, DocumentError):
+        return False
+    return isinstance(document, dict) and document.get("bundle") == f"sha256:{bundle_digest}"
 
 
 def _installed(distribution: str) -> str | None:

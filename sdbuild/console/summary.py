@@ -1,6 +1,5 @@
 """What is said at the end of a build: what ran and what it cost, sizes, verification, where the bundles are."""
 
-import json
 from collections.abc import Iterator
 
 from sdbuild.console.plan_table import why
@@ -9,7 +8,6 @@ from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Outcome, Session
 from sdbuild.store import Store
 
-_VERIFICATION = "verification.json"
 _QUESTIONS = ("structure_db", "signal_db", "palettized_db")
 _EQUAL = 999.0  # how a verification writes an infinite ratio
 
@@ -26,7 +24,7 @@ def summary(session: Session, store: Store) -> str:
         lines += ["", *plain_lines(headings, [_row(outcome) for outcome in ran])]
         if sizes := list(_sizes(session, store)):
             lines += ["", *plain_lines(("component", "checkpoint", "converted", "quantized"), sizes)]
-        if figures := list(_verification(session, store)):
+        if figures := list(_verification(session)):
             lines += ["", *plain_lines(("verified", "output", "structure", "signal", "palettized"), figures)]
         lines.append("")
     counts = [f"{len(ran) - len(failed)} ran", f"{cached} cached"]
@@ -85,16 +83,13 @@ def _size(session: Session, store: Store, action: Action) -> int | None:
     return tree.size if tree is not None else None
 
 
-def _verification(session: Session, store: Store) -> Iterator[tuple[str, ...]]:
-    """Artifact and output, then the figures in decibels that its verification found."""
+def _verification(session: Session) -> Iterator[tuple[str, ...]]:
+    """Artifact and output, then the figures in decibels that its verification noted."""
     for action in _stage(session, "verify"):
-        digest = session.statuses[action].digest
-        places = (store.locate(digest) if digest is not None else None) or {}
-        if _VERIFICATION in places:
-            outputs = json.loads(places[_VERIFICATION].read_bytes())["outputs"]
-            for name, figures in outputs.items():
-                shown = (_decibels(figures.get(question)) for question in _QUESTIONS)
-                yield action.name.removeprefix("verify:"), name, *shown
+        result = session.statuses[action].result
+        for name, figures in (result.notes.get("outputs", {}) if result is not None else {}).items():
+            shown = (_decibels(figures.get(question)) for question in _QUESTIONS)
+            yield action.name.removeprefix("verify:"), name, *shown
 
 
 def _decibels(value: float | None) -> str:

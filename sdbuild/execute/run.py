@@ -16,6 +16,7 @@ from sdbuild.execute.file_lock import locked
 from sdbuild.execute.memory_budget import Reservation, reserved
 from sdbuild.execute.process import Ending, Job, check_stopped, run_worker
 from sdbuild.execute.report import Reporter
+from sdbuild.stages.notes import take_notes
 from sdbuild.store import ActionResult, Store
 from sdbuild.store.files import remove
 
@@ -60,6 +61,7 @@ def _run(store: Store, spec: ActionSpec, reporter: Reporter, reservation: Reserv
         job = _prepare(store, spec, scratch, log)
         ending = run_worker(job, reservation.running_as, _forward(spec.name, reporter))
         _check(store, spec, ending, log)
+        notes = take_notes(job.out)
         tree = store.put_tree(job.out, move=True)
     finally:
         remove(scratch)
@@ -70,6 +72,7 @@ def _run(store: Store, spec: ActionSpec, reporter: Reporter, reservation: Reserv
         peak_anonymous=ending.peak_anonymous,
         log=str(log.relative_to(store.root)),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=notes,
     )
     store.record(spec.key, spec.document, result, name=spec.name.partition("@")[0])
     return result

@@ -110,6 +110,7 @@ class Session:
         status = self.statuses[action]
         if status.cached:
             self._remember(action, status)
+            self._heal_build_host(action)
             self.outcomes.setdefault(action.name, Outcome(action, ran=False, result=status.result))
         return status.cached
 
@@ -220,6 +221,17 @@ class Session:
         results = {action.name: self.statuses[action].result for action in (*closure(bundle), bundle)}
         costs = {name: vars(result) for name, result in results.items() if result is not None}
         write_build_host(_build_host(output), bundle_digest(output), costs)
+
+    def _heal_build_host(self, action: Action) -> None:
+        """Write the note beside a bundle again, where a kill came between the two, or somebody removed it."""
+        output = self.statuses.output(action)
+        if output is None or action.stage.name != "bundle":
+            return
+        from sdbuild.bundle.document import bundle_digest
+        from sdbuild.bundle.host import is_about
+
+        if not is_about(_build_host(output), bundle_digest(output)):
+            self._write_build_host(action, output)
 
     def _remember(self, action: Action, status: Status) -> None:
         if status.key is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 _DB_A_BIT = 6.02  # a uniform quantizer's; tables of optimal values keep a little more at few bits
 _SHOWN = 8
@@ -49,6 +48,6 @@ def what_would_pass(setting: str, bits: int, figure: float, gates: Mapping[int, 
     return "what would pass: " + "; ".join(ways)
 
 
-def lowest(document: Mapping[str, Any]) -> float:
-    """The lowest signal of a palettized model's outputs in a verification's document, in dB."""
-    return min(float(entry["palettized_db"]) for entry in document["outputs"].values())
+def lowest(figures: Mapping[str, Mapping[str, float]]) -> float:
+    """The lowest signal of a palettized model's outputs by a verification's figures, in dB."""
+    return min(float(entry["palettized_db"]) for entry in figures.values())

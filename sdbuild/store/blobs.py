@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sdbuild.store.errors import StoreError
-from sdbuild.store.files import make_folder, place, remove, sync
+from sdbuild.store.files import make_folder, place, remove, replace, sync
 from sdbuild.store.layout import Layout
 from sdbuild.store.owner import unique_name
 from sdbuild.store.stats import StatCache, hash_file, settle
@@ -95,7 +95,7 @@ class Blobs:
         for blob, size in sizes.items():
             progress(done / total, f"reading {done / 1e9:.1f} of {total / 1e9:.1f} GB")
             with contextlib.suppress(FileNotFoundError):  # collected meanwhile
-                if hash_file(blob) != blob.name:
+                if not blob.is_file() or hash_file(blob) != blob.name:
                     self._layout.corrupt.mkdir(exist_ok=True)
                     blob.replace(self._layout.corrupt / unique_name())
                     damaged.append(blob.name)
@@ -120,7 +120,7 @@ class Blobs:
             remove(path)
             return digest
         make_folder(blob.parent)
-        path.replace(blob)
+        replace(path, blob)
         renamed = blob.stat()
         # Renaming changes the change time alone; anything else means that this is no longer what was hashed.
         if all(getattr(renamed, field) == getattr(status, field) for field in ("st_ino", "st_size", "st_mtime_ns")):

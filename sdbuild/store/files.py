@@ -53,11 +53,24 @@ def write_atomic(path: Path, data: bytes, temporary: Path) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Put a finished file in its place, also where a folder stands that nobody put there on purpose."""
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
+            raise
+        aside = temporary.with_name(f"{temporary.name}.folder")
+        path.rename(aside)  # away in one step, and then removed at leisure
+        temporary.replace(path)
+        remove(aside)
 
 
 def place(source: Path, destination: Path, *, link: bool = True) -> Placement:

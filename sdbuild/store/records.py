@@ -6,17 +6,20 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sdbuild.documents import DocumentError, read_json
 from sdbuild.store.canonical import canonical_json, key_of
 from sdbuild.store.errors import StoreError
 from sdbuild.store.layout import Layout
 
 _HISTORY_LENGTH = 16
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ActionResult:
             closest that the system tells).
         log: path of the log file, relative to the store's root.
         finished: time of the end, ISO 8601, UTC.
+        notes: what the stage found and is not the same on every machine, so that it is no part of the artifact.
     """
 
     tree: str
@@ -39,11 +43,24 @@ class ActionResult:
     peak_anonymous: int
     log: str
     finished: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def memory(self) -> int:
         """The memory in bytes that a run like this one needs: what to reserve, and what to tell people."""
         return self.peak_anonymous or self.peak_rss
+
+
+_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "tree": str,
+    "seconds": (int, float),
+    "peak_rss": int,
+    "peak_anonymous": int,
+    "log": str,
+    "finished": str,
+    "notes": dict,
+}
+"""What a record says besides its key."""
 
 
 class Records:
@@ -57,15 +74,22 @@ class Records:
         if key_of(document) != key:
             raise StoreError(f"the key {key} is not that of its document ({key_of(document)}); use key_of(document)")
         self._layout.write(self._layout.document(key), canonical_json(document))
-        self._layout.write(self._layout.result(key), json.dumps(dataclasses.asdict(result), indent=1).encode())
+        record = {"key": key, **dataclasses.asdict(result)}
+        self._layout.write(self._layout.result(key), json.dumps(record, indent=1).encode())
 
     def result(self, key: str) -> ActionResult | None:
-        """The recorded result of a key, whether or not its output is still there."""
+        """The recorded result of a key, whether or not its output is still there.
+
+        A record says which key it is for: one that was copied to another key's place is no record of that.
+        """
         values = _read(self._layout.result(key))
-        try:
-            return ActionResult(**values) if isinstance(values, dict) else None
-        except TypeError:
+        if not isinstance(values, dict) or values.pop("key", None) != key:
             return None
+        if any(not isinstance(values.get(name), kinds) for name, kinds in _FIELDS.items()):
+            return None
+        if not _DIGEST.fullmatch(values["tree"]) or values.keys() - _FIELDS.keys():
+            return None
+        return ActionResult(**values)
 
     def remove(self, key: str) -> None:
         """Forget a result; its key document stays, for what is said about earlier runs."""
@@ -84,7 +108,10 @@ class Records:
     def document(self, key: str) -> dict[str, Any] | None:
         """The full key document of a key."""
         document = _read(self._layout.document(key))
-        return document if isinstance(document, dict) and key_of(document) == key else None
+        try:
+            return document if isinstance(document, dict) and key_of(document) == key else None
+        except StoreError:  # no key document has such a value
+            return None
 
     def write_slot(self, slot: str, key: str, document: Mapping[str, Any] | None) -> None:
         """Note the action that now stands for a task, and the document of its key."""
@@ -135,8 +162,8 @@ class Records:
 
 def _read(path: Path) -> object:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_json(path)
+    except (OSError, DocumentError):
         return None
 
 

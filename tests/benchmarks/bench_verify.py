@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sdbuild.stages.notes import take_notes
 from tests.benchmarks.harness import measure, python
 
 ATTENTION = ("ORIGINAL", "SPLIT_EINSUM", "SPLIT_EINSUM_V2")
@@ -168,8 +169,8 @@ def _step(step: str, options: argparse.Namespace, folder: Path, precision: str, 
         flush=True,
     )
     if step.startswith("verify"):
-        made = folder / ("quantize" if step == "verify_quantized" else "convert") / "verification.json"
-        print(title, json.dumps(json.loads(made.read_text())["outputs"]), flush=True)
+        made = folder / ("quantize" if step == "verify_quantized" else "convert")
+        print(title, json.dumps(take_notes(made)["outputs"]), flush=True)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
 from sdbuild.plan.session import Session
 from sdbuild.plan.status import Status
+from sdbuild.stages.notes import take_notes
 from sdbuild.store import ActionResult, Store
 
 TARGET = "mac-studio-m2-ultra"
@@ -127,8 +128,9 @@ class InProcess:
                 inputs[role] = Path(folder, role)
                 self._store.materialise(digest, inputs[role], mode="input")
             run(inputs, dict(action.parameters), out, _silent)
+        notes = take_notes(out)
         tree = self._store.put_tree(out)
-        result = ActionResult(tree.digest, 1.0, 0, 0, "", "2026-01-01T00:00:00+00:00")
+        result = ActionResult(tree.digest, 1.0, 0, 0, "", "2026-01-01T00:00:00+00:00", notes)
         self._store.record(status.key, status.document, result, name=action.name)
         return result
 

@@ -101,7 +101,7 @@ def build(
     if changes.get("verified"):
         inputs["verify-convert-unet"] = root / "verify"
         (root / "verify").mkdir()
-        (root / "verify" / "verification.json").write_text('{"outputs": {"noise_pred": {"signal_db": 68.1}}}')
+        (root / "verify" / "verification.json").write_text('{"outputs": ["noise_pred"]}')
     out.mkdir()
     bundle.run(inputs, parameters(parts, **changes), out, lambda fraction, message: None)
     return out
@@ -181,7 +181,7 @@ def test_sdxl(tmp_path: Path) -> None:
 
 def test_verification_is_carried_over(tmp_path: Path) -> None:
     out = build(tmp_path / "in", tmp_path / "out", PARTS, SD, "tiny-sd", verified=True)
-    assert read_document(out)["verification"] == {"convert-unet": {"outputs": {"noise_pred": {"signal_db": 68.1}}}}
+    assert read_document(out)["verification"] == {"convert-unet": {"outputs": ["noise_pred"]}}
 
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from sdbuild.builtin import tiny
 from sdbuild.stages import reference, verify
+from sdbuild.stages.notes import take_notes
 from tests.stages.models import CONVERSION, UNET, Recorder, contents, converted, made_by_worker, top_level
 
 TEXTS = {"text_sequence_length": 77, "family": "sdxl"}
@@ -75,7 +75,7 @@ def test_an_sdxl_package_does_what_the_original_does(component: str, checkpoint:
     }
     (tmp_path / "out").mkdir()
     verify.run({"package": package, "reference": tmp_path / "reference"}, gates, tmp_path / "out", Recorder())
-    figures = json.loads((tmp_path / "out" / verify.DOCUMENT).read_text())["outputs"]
+    figures = take_notes(tmp_path / "out")["outputs"]
     assert figures
     assert all(entry["structure_db"] >= 100 and entry["signal_db"] >= 45 for entry in figures.values())
 

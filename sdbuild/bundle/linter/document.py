@@ -8,6 +8,7 @@ from typing import Any
 
 from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.features import Feature, Interface
+from sdbuild.bundle.linter.compression import lint_compression
 from sdbuild.bundle.linter.contents import Contents
 from sdbuild.bundle.linter.models import Sizes
 from sdbuild.bundle.linter.tokenizer import lint_new_tokens
@@ -26,6 +27,7 @@ def lint_document(
     try:
         yield from _lint_models(document["models"], contents)
         yield from _lint_digests(document, resources, contents)
+        yield from lint_compression(document["models"], contents)
         yield from _lint_facts(document, contents, sizes)
         yield from lint_new_tokens(resources, document.get("textual_inversions", ()))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
