@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.checkpoints.files import is_card
+from sdbuild.checkpoints.header import read_header, read_numbers
+from sdbuild.checkpoints.markers import MarkerError, Markers, PredictionType, read_markers
+from sdbuild.checkpoints.pickle_header import pickle_header
 from sdbuild.checkpoints.single_file import SUFFIXES, SingleFile, SingleFileError, describe
 from sdbuild.errors import SdbuildError
 from sdbuild.models.errors import ModelError
@@ -23,7 +26,7 @@ class ExtractError(SdbuildError):
     """A component could not be taken out of a single-file checkpoint."""
 
 
-def extract(tree: Path, component: str, prediction_type: str | None, out: Path, progress: Progress) -> None:
+def extract(tree: Path, component: str, prediction_type: PredictionType | None, out: Path, progress: Progress) -> None:
     """Fill `out` with the files of one component.
 
     Args:
@@ -43,8 +46,9 @@ def extract(tree: Path, component: str, prediction_type: str | None, out: Path, 
     (path,) = (each for each in sorted(tree.iterdir()) if each.suffix in SUFFIXES)
     stored = open_single_file(path)
     try:
-        described = describe({name: tensor.shape for name, tensor in stored.items()}, prediction_type)  # type: ignore[arg-type]
-    except SingleFileError as error:
+        shapes = {name: tensor.shape for name, tensor in stored.items()}
+        described = describe(shapes, prediction_type, _markers(path))
+    except (SingleFileError, MarkerError) as error:
         raise ExtractError(f"{path.name}: {error}") from error
     if component == "scheduler":
         _write_json(out / "scheduler_config.json", _scheduler(path, described))
@@ -68,6 +72,11 @@ def extract(tree: Path, component: str, prediction_type: str | None, out: Path, 
     except ModelError as error:
         raise ExtractError(f"{path.name}: {error}") from error
     write_safetensors(out / _WEIGHTS.get(component, _OTHER_WEIGHTS), tensors, progress)
+
+
+def _markers(path: Path) -> Markers:
+    header = read_header(path) if path.suffix == ".safetensors" else pickle_header(path)
+    return read_markers(frozenset(header.tensors), header.metadata, lambda name: read_numbers(path, header, name))
 
 
 def _scheduler(path: Path, described: SingleFile) -> Mapping[str, Any]:

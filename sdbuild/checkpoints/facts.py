@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdbuild.checkpoints.architecture import Shape, if_known, unet_needs
+from sdbuild.checkpoints.header import HeaderError, read_header, read_numbers
+from sdbuild.checkpoints.markers import MarkerError, PredictionType, read_markers
 from sdbuild.checkpoints.published import PUBLISHED, VARIATIONS
-from sdbuild.checkpoints.single_file import PredictionType, SingleFileError, describe
+from sdbuild.checkpoints.single_file import SingleFileError, describe
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.references import ModelKind, ModelReference
 from sdbuild.recipe.vocabulary import Component
@@ -175,10 +177,14 @@ def read_single_file_facts(path: Path, prediction_type: PredictionType | None = 
     Raises:
         RecipeError: the file cannot be read, or is of no known family.
     """
-    shapes = {name: tuple(tensor["shape"]) for name, tensor in _read_header(path).items() if name != "__metadata__"}
     try:
-        described = describe(shapes, prediction_type)
-    except SingleFileError as error:
+        header = read_header(path)
+        names = frozenset(header.tensors)
+        markers = read_markers(names, header.metadata, lambda name: read_numbers(path, header, name))
+        described = describe({name: t.shape for name, t in header.tensors.items()}, prediction_type, markers)
+    except HeaderError as error:
+        raise RecipeError([Diagnostic("checkpoint", str(error))]) from error
+    except (SingleFileError, MarkerError) as error:
         raise _unreadable(path, str(error), "see docs/how-to/single-file.md") from error
     classes = {name: listed[1] for name, listed in described.index.items() if isinstance(listed, list)}
     folders = {

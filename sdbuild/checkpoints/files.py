@@ -72,6 +72,12 @@ def is_card(name: str) -> bool:
     return _CARD.fullmatch(name) is not None
 
 
+def files_in(folder: Path) -> dict[str, Path]:
+    """Every file of an artifact, by its path in it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
 def only_file(role: str, folder: Path) -> Path:
     """The one file of an artifact, its card left out.
 

@@ -6,6 +6,7 @@ The format is that library's README's, "Format": eight bytes of length, then JSO
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -23,6 +24,9 @@ BITS = {
     **dict.fromkeys(("F32", "I32", "U32"), 32),
     **dict.fromkeys(("F64", "I64", "U64"), 64),
 }
+
+
+_FLOATS = {"F16": "<e", "BF16": "<f", "F32": "<f", "F64": "<d"}
 
 
 class HeaderError(SdbuildError):
@@ -48,12 +52,14 @@ class Header:
         metadata: the words beside the tensors.
         start: where the tensors' bytes begin in the file.
         offsets: name → first byte and the byte after the last one, from `start` on.
+        numbers: name → the numbers in a small tensor, where they were read already.
     """
 
     tensors: Mapping[str, TensorHeader]
     metadata: Mapping[str, str] = field(default_factory=dict)
     start: int = 0
     offsets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
@@ -89,6 +95,30 @@ def read_bytes(path: Path, header: Header, name: str) -> bytes:
     with path.open("rb") as file:
         file.seek(header.start + start)
         return file.read(end - start)
+
+
+def read_numbers(path: Path | None, header: Header, name: str) -> tuple[float, ...]:
+    """The numbers in one small tensor of a floating type.
+
+    Args:
+        path: the file; None where the header has the numbers.
+        header: the file's.
+        name: the tensor's.
+
+    Raises:
+        HeaderError: it is of another type, or there is no file to read it from.
+    """
+    if name in header.numbers:
+        return header.numbers[name]
+    if path is None:
+        raise HeaderError(f"tensor {name} was not read")
+    dtype = header.tensors[name].dtype
+    if dtype not in _FLOATS:
+        raise HeaderError(f"{path}: tensor {name} has the type {dtype}, and must be one of {', '.join(_FLOATS)}")
+    raw = read_bytes(path, header, name)
+    if dtype == "BF16":  # the upper half of a float32
+        raw = b"".join(b"\0\0" + raw[start : start + 2] for start in range(0, len(raw), 2))
+    return tuple(value for (value,) in struct.iter_unpack(_FLOATS[dtype], raw))
 
 
 def _offsets(stated: Any) -> tuple[int, int]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, TypeVar
 
+from sdbuild.checkpoints.markers import Markers, PredictionType
 from sdbuild.errors import SdbuildError
 
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
-PredictionType = Literal["epsilon", "v_prediction"]
 Shapes = Mapping[str, tuple[int, ...]]
 Config = dict[str, Any]
 
@@ -37,12 +37,10 @@ _ENCODERS: Mapping[str, tuple[str, str]] = {
 PREFIXES = (UNET, VAE, *_ENCODERS)
 """What the names of a checkpoint's own tensors start with; all others (averages, losses, schedules) are not read."""
 
-# What stands among a component's tensors and is no parameter of it.
-_NO_PARAMETERS = ("position_ids", "logit_scale", "attn_mask")
-_TRAINING = ("loss.",)
+NOT_PARAMETERS = ("position_ids", "logit_scale", "attn_mask")
+"""How names end that stand among a component's tensors and are no parameters of it."""
 
-# A marker that some fine-tunes of SDXL carry to say that they predict the velocity (Salimans and Ho 2022).
-_PREDICTS_VELOCITY = "v_pred"
+_TRAINING = ("loss.",)
 
 # Numbers beside the text in an XL UNet's condition: three sizes of two, or two sizes and one score.
 _TIME_IDS = {"sdxl": 6, "sdxl-refiner": 5}
@@ -79,13 +77,15 @@ _CLASSES = {
 }
 
 
+_NO_MARKERS = Markers()
+
 T = TypeVar("T")
 
 
 def inside(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The parameters of one component, under their names in it."""
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return {n: tensor for n, tensor in found.items() if not n.endswith(_NO_PARAMETERS) and not n.startswith(_TRAINING)}
+    return {n: tensor for n, tensor in found.items() if not n.endswith(NOT_PARAMETERS) and not n.startswith(_TRAINING)}
 
 
 class SingleFileError(SdbuildError):
@@ -119,11 +119,13 @@ class SingleFile:
         family: by the networks' names and shapes, never by the file's.
         folders: folder in diffusers' layout → the component.
         prediction_type: what the UNet predicts; None where nothing tells it (SD 2.x was trained both ways).
+        schedule: settings of the scheduler that the file's markers fix.
     """
 
     family: Family
     folders: Mapping[str, Folder]
     prediction_type: PredictionType | None
+    schedule: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def index(self) -> Config:
@@ -133,15 +135,21 @@ class SingleFile:
     @property
     def scheduler(self) -> Config:
         """The `scheduler_config.json` of the same pipeline in diffusers' layout."""
-        return {**_SCHEDULE, **_SCHEDULERS[self.family], "prediction_type": self.prediction_type or "epsilon"}
+        prediction = {"prediction_type": self.prediction_type or "epsilon"}
+        if "sigma_data" in self.schedule:  # a schedule over sigmas has no betas
+            return {"num_train_timesteps": _SCHEDULE["num_train_timesteps"], **self.schedule, **prediction}
+        return {**_SCHEDULE, **_SCHEDULERS[self.family], **self.schedule, **prediction}
 
 
-def describe(shapes: Shapes, prediction_type: PredictionType | None = None) -> SingleFile:
+def describe(
+    shapes: Shapes, prediction_type: PredictionType | None = None, markers: Markers = _NO_MARKERS
+) -> SingleFile:
     """Tell a checkpoint's family and configurations.
 
     Args:
         shapes: every tensor's name and shape.
         prediction_type: what the recipe says about it; it overrules what the file does.
+        markers: what the file says beside its weights.
 
     Raises:
         SingleFileError: there is no UNet in that layout, or it is none of the known families'.
@@ -153,7 +161,7 @@ def describe(shapes: Shapes, prediction_type: PredictionType | None = None) -> S
             "Give a whole checkpoint of SD 1.x, SD 2.x or SDXL."
         )
     try:
-        return _describe(shapes, prediction_type)
+        return _describe(shapes, prediction_type, markers)
     except (KeyError, ValueError, IndexError) as error:
         raise SingleFileError(
             f"a tensor is missing or has another shape than in any known family ({error!r}). Download the file again, "
@@ -161,7 +169,7 @@ def describe(shapes: Shapes, prediction_type: PredictionType | None = None) -> S
         ) from error
 
 
-def _describe(shapes: Shapes, prediction_type: PredictionType | None) -> SingleFile:
+def _describe(shapes: Shapes, prediction_type: PredictionType | None, markers: Markers) -> SingleFile:
     unet = inside(shapes, UNET)
     prefixes = [prefix for prefix in _ENCODERS if any(name.startswith(prefix) for name in shapes)]
     family = _family(unet, prefixes)
@@ -174,10 +182,9 @@ def _describe(shapes: Shapes, prediction_type: PredictionType | None) -> SingleF
     pooled = folders["text_encoder_2"].config["projection_dim"] if "text_encoder_2" in folders else _POOLED_WIDTH
     folders["unet"] = Folder(UNET, _unet_config(unet, family, pooled), _count(unet))
     if vae := inside(shapes, VAE):
-        folders["vae"] = Folder(VAE, vae_config(vae, xl=family in _TIME_IDS), _count(vae))
-    if prediction_type is None and family != "sd2":
-        prediction_type = "v_prediction" if _PREDICTS_VELOCITY in shapes else "epsilon"
-    return SingleFile(family, folders, prediction_type)
+        folders["vae"] = Folder(VAE, vae_config(vae, xl=family in _TIME_IDS) | dict(markers.vae), _count(vae))
+    told = prediction_type or markers.prediction_type or (None if family == "sd2" else "epsilon")
+    return SingleFile(family, folders, told, markers.scheduler)
 
 
 def _family(unet: Shapes, encoders: list[str]) -> Family:

@@ -10,7 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from sdbuild.checkpoints.checkpoint import StoredTensor, read_pickle, read_safetensors
+from sdbuild.checkpoints.header import TensorHeader
 from sdbuild.checkpoints.single_file import CLIP, PREFIXES, Config, Folder, inside
 from sdbuild.models.errors import ModelError
 
@@ -91,6 +94,25 @@ def component_tensors(name: str, folder: Folder, stored: Mapping[str, StoredTens
         )
     parts.pop(_UNUSED, None)
     return parts
+
+
+def translated(component: str, folder: Folder, name: str, tensor: TensorHeader) -> dict[str, TensorHeader]:
+    """What one tensor of the file becomes, by its header alone.
+
+    Args:
+        component: the component's folder in diffusers' layout.
+        folder: what `sdbuild.checkpoints.single_file.describe` found of it.
+        name: the tensor's, without the component's prefix.
+        tensor: its shape and type.
+
+    Returns:
+        Name in diffusers' layout → shape and type; the empty name for a tensor without a place there, and nothing for
+        one that the component has not.
+    """
+    empty = np.broadcast_to(np.zeros((), np.float16), tensor.shape)
+    stand_in = StoredTensor(name, tensor.shape, tensor.dtype, empty, mapped=False)
+    found = _translation(component, folder)(name, stand_in)
+    return {target: TensorHeader(part.shape, tensor.dtype) for target, part in found}
 
 
 def _translation(name: str, folder: Folder) -> Callable[[str, StoredTensor], Iterator[Part]]:

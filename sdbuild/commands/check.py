@@ -2,18 +2,24 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sdbuild.console.command import VariableCommand
 from sdbuild.console.variables import RECIPE, SOURCE
 from sdbuild.errors import SdbuildError
+from sdbuild.plan.accounts import Accounts
+from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.options import parse_options
-from sdbuild.plan.planner import load
+from sdbuild.plan.planner import load, make_plan
 from sdbuild.plan.sources import local_facts
+from sdbuild.plan.status import Statuses
 from sdbuild.plan.verdict import check_rules
 from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, find_targets
 from sdbuild.recipe.diagnostics import RecipeError
-from sdbuild.recipe.load import load_target
+from sdbuild.recipe.load import LoadedRecipe, load_target
+from sdbuild.recipe.references import ModelKind
+from sdbuild.store import Store
 
 
 class Command(VariableCommand):
@@ -54,6 +60,19 @@ class Command(VariableCommand):
         loaded, targets = load(options)
         facts = local_facts(source, loaded.recipe.model.prediction_type) if source is not None else None
         check_rules(loaded, targets.values(), facts)
+        if source is not None or _names_local_files(loaded):
+            plan = make_plan(replace(options, source=source))
+            store = Store(cache_directory(), read_only=True)
+            accounts = Accounts(plan.graph, Statuses(plan.graph, store, plan.outputs), store)
+            accounts.check()
+            print("".join(f"warning: {warning}\n" for warning in accounts.warnings()), end="", file=sys.stderr)
+
+
+def _names_local_files(loaded: LoadedRecipe) -> bool:
+    """Whether a recipe names files or directories, all of which are here."""
+    kinds = (ModelKind.DIRECTORY, ModelKind.FILE)
+    local = [reference for _, reference in loaded.recipe.references() if reference.kind in kinds]
+    return bool(local) and all(loaded.directory_of(reference).exists() for reference in local)
 
 
 def _recipes() -> list[Path]:

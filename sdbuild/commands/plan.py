@@ -18,6 +18,7 @@ class Command(VariableCommand):
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Write the plan's table."""
+        from sdbuild.console.account_table import show_accounts
         from sdbuild.console.memory_table import show_memory
         from sdbuild.console.plan_table import show_plan
         from sdbuild.plan.costs import Costs
@@ -33,4 +34,5 @@ class Command(VariableCommand):
         preflight.before_the_build()
         show_plan(plan, statuses, Costs(store, statuses, plan.loaded.recipe, preflight.facts), shared_with(plan))
         show_memory(plan, store, statuses, preflight.facts)
+        show_accounts(preflight.accounts)
         return 0

@@ -27,6 +27,7 @@ def summary(session: Session, store: Store) -> str:
         if figures := list(_verification(session)):
             lines += ["", *plain_lines(("verified", "output", "structure", "signal", "palettized"), figures)]
         lines.append("")
+    lines += [f"warning: {warning}" for warning in session.warnings] if ran else []
     counts = [f"{len(ran) - len(failed)} ran", f"{cached} cached"]
     if failed:
         counts.append(f"{len(failed)} failed")

@@ -17,6 +17,7 @@ _GROUPS = {
     "fuse": "add LoRAs to the weights",
     "embed": "make textual inversions words of tokenizer and text encoders",
     "prediction": "see whether noise must be computed from what UNets predict",
+    "account": "tell what becomes of everything in the sources",
     "convert": "convert each component",
     "quantize": "palettize weights",
     "chunk": "split UNets in two",

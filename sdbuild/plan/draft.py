@@ -4,12 +4,13 @@ The parameters of each stage are exactly what the stage reads, with defaults wri
 cause a rebuild, and what is here cannot be forgotten by one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sdbuild.checkpoints.account.sources import JUDGES
 from sdbuild.checkpoints.files import SINGLE_FILE
 from sdbuild.estimate.bundle_memory import app_memory
 from sdbuild.interface.swift.files import CONDITIONERS, conditioner_name
@@ -41,6 +42,8 @@ SAFETY_CHECKER_LATENT = 64
 
 # The text encoders of CLIP, to which textual inversions give words.
 _CLIP = ("text_encoder", "text_encoder_2")
+# Sources of one file that are no checkpoints, by the first word of their roles.
+_ADDED_FILES = ("lora", "embedding")
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
@@ -102,6 +105,7 @@ class TargetPlan:
     t2i_adapters: tuple[Source, ...] = ()
     textual_inversions: tuple[tuple[Source, str | None], ...] = ()
     _drafts: dict[str, Draft] = field(default_factory=dict)
+    _asked: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the account, for each source
 
     def drafts(self) -> tuple[Draft, ...]:
         """Every draft, producers before consumers, the bundle last."""
@@ -124,6 +128,7 @@ class TargetPlan:
         if self.vae is not None:
             # Its configuration overrules what the index says of the checkpoint's own.
             inputs["vae"] = self._files("vae")
+        inputs["account"] = self._account(inputs)
         self._add(
             Draft(
                 base=f"bundle:{self.name}",
@@ -134,6 +139,22 @@ class TargetPlan:
             )
         )
         return tuple(self._drafts.values())
+
+    def _account(self, inputs: Mapping[str, Draft]) -> Draft:
+        """What becomes of everything in the sources that a bundle is made from."""
+        roles: dict[str, Draft] = {}
+        waiting = list(inputs.values())
+        for draft in waiting:
+            waiting += draft.inputs.values()
+            if draft.stage == "source" and not draft.inputs and self._kind(draft) in JUDGES:
+                roles[draft.component] = draft
+        asked = {role: {"component": self._kind(draft), **self._asked[draft.base]} for role, draft in roles.items()}
+        return self._add(Draft("account:sources", "account", "sources", {"sources": asked}, roles))
+
+    def _kind(self, draft: Draft) -> str:
+        """What the account calls a source: its component, or which kind of single file it is."""
+        role = draft.component.partition("-")[0]
+        return role if role in _ADDED_FILES else str(draft.parameters["component"])
 
     def _parts(self) -> Iterator[Part]:
         for component in self.recipe.components:
@@ -173,6 +194,10 @@ class TargetPlan:
                 )
                 parameters = {"component": component, "prediction_type": source.prediction_type}
                 return self._add(Draft(base, "source", name, parameters, {"checkpoint": whole}))
+            asked: dict[str, Any] = {"source": source.label}
+            if component == SINGLE_FILE and source.prediction_type is not None:
+                asked["prediction_type"] = source.prediction_type
+            self._asked[base] = asked
             precision = self._source_precision(name)
             parameters, files = source.parameters(component, precision), source.files(component, precision)
             self._add(Draft(base, "source", name, parameters, files=files))

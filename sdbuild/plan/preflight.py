@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sdbuild.checkpoints.facts import CheckpointFacts, known_facts, read_checkpoint_facts
 from sdbuild.checkpoints.files import COMPONENT_FOLDERS, SINGLE_FILE, is_card
+from sdbuild.plan.accounts import Accounts
 from sdbuild.plan.loras import check_loras
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.sources import resolve_source
@@ -21,6 +22,7 @@ class Preflight:
 
     Attributes:
         facts: what is known of the checkpoint so far.
+        accounts: what becomes of everything in the sources.
     """
 
     def __init__(self, plan: Plan, statuses: Statuses, store: Store) -> None:
@@ -32,6 +34,7 @@ class Preflight:
         ]
         self._seen: set[str] = set()
         self._judged_loras: set[int] = set()
+        self.accounts = Accounts(plan.graph, statuses, store)
         self.facts: CheckpointFacts | None = (
             known_facts(plan.loaded.recipe.model) if plan.options.source is None else None
         )
@@ -41,20 +44,20 @@ class Preflight:
 
         Fetched files are looked at only when something must run: an up-to-date build has passed already.
         """
-        if (facts := self._plan.model.facts) is not None:
-            self._apply(facts)
-            self._check_loras()
-            return
-        self._apply(None)
+        self._apply(self._plan.model.facts)
         self._check_loras()
         if any(not self._statuses[action].cached for action in self._plan.graph):
             self.with_fetched_files()
 
     def with_fetched_files(self) -> None:
-        """Apply the rules to the files that have been fetched; again only when there are more of them than before."""
+        """Apply the rules to files that have been fetched, and give account of all that are here."""
         self._check_loras()
-        if self._plan.model.facts is not None:
-            return
+        if self._plan.model.facts is None:
+            self._apply_to_fetched()
+        self.accounts.check()
+
+    def _apply_to_fetched(self) -> None:
+        """Apply the rules again only when there are more files than before."""
         fetched = {
             action.component: digest
             for action in self._sources

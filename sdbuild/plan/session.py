@@ -104,6 +104,11 @@ class Session:
         """The build is over, however it ended."""
         self._turn.close()
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the sources hold that is left out and might matter."""
+        return self._preflight.accounts.warnings()
+
     def is_current(self, action: Action) -> bool:
         """Whether the cache, and for a bundle its place too, holds the result; asked when the inputs are done."""
         self._begin()
@@ -253,6 +258,7 @@ _DOCS = {
     "fuse": "the checkpoint's {} with LoRAs added",
     "embed": "the checkpoint's {} with textual inversions",
     "prediction": "what makes noise of the velocity that {} may predict",
+    "account": "what becomes of everything in the sources",
     "convert": "{} as a Core ML package",
     "quantize": "{} with palettized weights",
     "chunk": "{} split in two",

@@ -11,7 +11,7 @@ from sdbuild.checkpoints import offline
 from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts, read_single_file_facts
 from sdbuild.checkpoints.files import ADAPTER_SETTINGS, ADAPTER_STEM, BUILTIN_GENERATOR, SINGLE_FILE, select_files
 from sdbuild.checkpoints.lora.files import lora_files
-from sdbuild.checkpoints.single_file import PredictionType
+from sdbuild.checkpoints.markers import PredictionType
 from sdbuild.plan.errors import PlanError
 from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import LockedRepository, source_name

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from sdbuild.checkpoints.lora.files import SUFFIXES as LORA_SUFFIXES
-from sdbuild.checkpoints.single_file import SUFFIXES, PredictionType
+from sdbuild.checkpoints.markers import PredictionType
+from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.paths import is_relative
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES, TokenError, check_token

@@ -13,6 +13,7 @@ STAGE_NAMES = (
     "fuse",
     "embed",
     "prediction",
+    "account",
     "convert",
     "quantize",
     "chunk",

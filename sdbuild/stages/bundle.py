@@ -21,13 +21,15 @@ from sdbuild.bundle.t5_tokenizer import write_t5_tokenizer
 from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
 from sdbuild.interface.swift.files import T5_TOKENIZER, base_name
 from sdbuild.stages import Stage
+from sdbuild.stages.account import FILE as ACCOUNT_FILE
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
 
 STAGE = Stage(name="bundle", version=5)
 
 _VERIFICATION = "verify-"
-_FILES = ("index", "prediction", "tokenizer", "tokenizer_3", "vae")
+_ACCOUNT = "account"
+_FILES = ("index", "prediction", "tokenizer", "tokenizer_3", "vae", _ACCOUNT)
 _OPERATING_SYSTEMS = {
     "iOS16": {"iOS": "16.0", "macOS": "13.0"},
     "iOS17": {"iOS": "17.0", "macOS": "14.0"},
@@ -152,6 +154,7 @@ def _document(
         "compute_unit": params["target"]["compute_unit"],
         "memory": _estimate(models, params),
         "license": document.license_of(inputs["index"]),
+        "sources": json.loads((inputs[_ACCOUNT] / ACCOUNT_FILE).read_bytes()),
         "models": models,
         "verification": _verification(inputs) if params["verified"] else document.NOT_VERIFIED,
     }

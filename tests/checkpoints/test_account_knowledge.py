@@ -16,7 +16,7 @@ from sdbuild.builtin import tiny
 from sdbuild.checkpoints.account.networks import NETWORKS
 from sdbuild.checkpoints.account.schedules import SCHEDULERS, SETTINGS
 from sdbuild.checkpoints.account.settings import ABOUT, Class
-from sdbuild.checkpoints.account.sources import account_of
+from sdbuild.checkpoints.account.sources import Asked, account_of
 from sdbuild.checkpoints.account.tensors import network, resolved
 from sdbuild.checkpoints.account.towers import CLIP_TEXT, CLIP_VISION, T5
 from sdbuild.checkpoints.files import select_files
@@ -91,7 +91,7 @@ def test_a_unets_tensors_are_told_from_its_configuration(
 @pytest.mark.parametrize("changes", [{}, {"use_quant_conv": False}, {"mid_block_add_attention": False}])
 def test_a_vaes_tensors_are_told_from_its_configuration(tmp_path: Path, changes: dict[str, Any]) -> None:
     save_vae(tmp_path, **changes)
-    account = account_of("vae", {path.name: path for path in tmp_path.iterdir()}, "mine")
+    account = account_of(Asked("vae", "mine"), {path.name: path for path in tmp_path.iterdir()})
     assert account.refused == ()
     assert account.warned == ()
 
@@ -99,7 +99,7 @@ def test_a_vaes_tensors_are_told_from_its_configuration(tmp_path: Path, changes:
 @pytest.mark.parametrize("projected", [False, True])
 def test_a_text_encoders_tensors_are_told_from_its_configuration(tmp_path: Path, projected: bool) -> None:
     save_text_encoder(tmp_path, projected=projected)
-    account = account_of("text_encoder", {path.name: path for path in tmp_path.iterdir()}, "mine")
+    account = account_of(Asked("text_encoder", "mine"), {path.name: path for path in tmp_path.iterdir()})
     assert account.refused == ()
     assert account.warned == ()
 
@@ -113,7 +113,7 @@ def test_nothing_in_a_builtin_checkpoint_is_refused_or_warned_of(tmp_path: Path,
     components |= {kind for kind in ("controlnet", "t2i_adapter") if kind.split("_")[0] in name}
     for component in components:
         files = select_files(component, listing)
-        account = account_of(component, {path: tmp_path / each for path, each in files.items()}, name)
+        account = account_of(Asked(component, name), {path: tmp_path / each for path, each in files.items()})
         assert account.refused == ()
         assert account.warned == ()
         assert account.counts["used"]

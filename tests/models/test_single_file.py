@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from sdbuild.checkpoints.checkpoint import StoredTensor
 from sdbuild.checkpoints.extraction import ExtractError, extract
+from sdbuild.checkpoints.markers import read_markers
 from sdbuild.checkpoints.single_file import OPEN_CLIP, SingleFile, SingleFileError, describe
 from sdbuild.checkpoints.single_file_tensors import component_tensors, open_single_file
 from sdbuild.checkpoints.write import write_safetensors
@@ -127,7 +128,9 @@ def test_other_inputs_are_read_from_the_shapes(channels: int, family: str) -> No
 def test_what_the_unet_predicts() -> None:
     shapes = ldm.tensors(ldm.TINY_SDXL)
     assert describe(shapes).prediction_type == "epsilon"
-    assert describe(shapes | {"v_pred": ()}).scheduler["prediction_type"] == "v_prediction"
+    markers = read_markers(frozenset({*shapes, "v_pred"}), {}, lambda name: ())
+    assert describe(shapes, markers=markers).scheduler["prediction_type"] == "v_prediction"
+    assert describe(shapes, "epsilon", markers).scheduler["prediction_type"] == "epsilon"
     assert describe(shapes, "v_prediction").prediction_type == "v_prediction"
 
 

@@ -14,6 +14,7 @@ from sdbuild import cli
 from sdbuild.plan.action import Action
 from sdbuild.plan.status import Status
 from sdbuild.store import ActionResult, Store
+from tests.plan.fakes import CONFIGS, weights
 
 RECIPE = """
     name: phone
@@ -28,6 +29,7 @@ RECIPE = """
 """
 
 _CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+_SCHEDULE = {"_class_name": "PNDMScheduler", "prediction_type": "epsilon"}
 
 
 @dataclass
@@ -67,7 +69,7 @@ class FakeWork:
         files = {} if action.stage.name == "prediction" and not velocity else _files_of(action, text)
         for name, content in files.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_text(content)
+            (out / name).write_bytes(content.encode("latin-1"))
         tree = store.put_tree(out)
         result = ActionResult(tree.digest, 12.5, 2_000_000, 1_000_000, "logs/none", "2026-01-01T00:00:00+00:00")
         store.record(status.key, status.document, result, name=action.name.partition("@")[0])
@@ -78,14 +80,16 @@ def _files_of(action: Action, text: str) -> dict[str, str]:
     match action.stage.name:
         case "source":
             # A generated checkpoint: what it holds depends on its name alone.
-            config = {"_class_name": _CLASSES.get(action.component, ""), "from": action.parameters["version"]}
             index = {"_class_name": "StableDiffusionPipeline"}
             index |= {name: ["diffusers", value] for name, value in _CLASSES.items()}
+            if action.component in CONFIGS:
+                content = weights(action.component, action.parameters["version"]).decode("latin-1")
+                return {"config.json": json.dumps(CONFIGS[action.component]), "model.safetensors": content}
             return {
-                "index": {"model_index.json": json.dumps(index), "unet/config.json": json.dumps(UNET)},
+                "index": {"model_index.json": json.dumps(index), "unet/config.json": json.dumps(CONFIGS["unet"])},
                 "tokenizer": {"vocab.json": "{}", "merges.txt": "#\n"},
                 "scheduler": {"scheduler_config.json": "{}"},
-            }.get(action.component, {"config.json": json.dumps(config), "model.safetensors": text})
+            }.get(action.component, {"config.json": "{}", "model.safetensors": text})
         case "verify":
             return {
                 "verification.json": json.dumps({"outputs": {"sample": {"structure_db": 120.0, "signal_db": 66.0}}})
@@ -98,14 +102,6 @@ def _files_of(action: Action, text: str) -> dict[str, str]:
             }
         case _:
             return {f"{action.component}.mlpackage/weights": text, "modules.json": "{}"}
-
-
-UNET = {
-    "_class_name": "UNet2DConditionModel",
-    "cross_attention_dim": 768,
-    "block_out_channels": [320, 640, 1280, 1280],
-    "layers_per_block": 2,
-}
 
 
 @dataclass
@@ -152,22 +148,21 @@ def write_checkpoint(folder: Path) -> None:
             "unet": ["diffusers", "UNet2DConditionModel"],
             "vae": ["diffusers", "AutoencoderKL"],
         },
-        "unet/config.json": UNET,
+        "unet/config.json": CONFIGS["unet"],
         "unet/diffusion_pytorch_model.safetensors": None,
-        "vae/config.json": {"_class_name": "AutoencoderKL"},
+        "vae/config.json": CONFIGS["vae"],
         "vae/diffusion_pytorch_model.safetensors": None,
-        "text_encoder/config.json": {"architectures": ["CLIPTextModel"], "hidden_size": 768},
+        "text_encoder/config.json": CONFIGS["text_encoder"],
         "text_encoder/model.safetensors": None,
         "tokenizer/vocab.json": {"a": 0},
         "tokenizer/merges.txt": "",
-        "scheduler/scheduler_config.json": {"prediction_type": "epsilon"},
+        "scheduler/scheduler_config.json": _SCHEDULE,
     }
-    header = json.dumps({f"{folder.name}.weight": {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:
-            path.write_bytes(len(header).to_bytes(8, "little") + header + b"\1\2\3\4\5\6\7\10")
+            path.write_bytes(weights(path.parent.name, folder.name))
         else:
             path.write_text(json.dumps(content))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sdbuild import cli
+from tests.plan.fakes import CONFIGS, weights
 
 REAL_RUN = cli.LocalExecutor.run
 TWO_TARGETS = {"targets": "[iphone-15-pro, mac-studio-m2-ultra]"}
@@ -238,9 +239,8 @@ def test_a_recipe_may_be_a_path(workspace: Any) -> None:
 def test_controlnets_have_a_unet_of_their_own(workspace: Any) -> None:
     folder = workspace.root / "canny"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel"}))
-    weights = workspace.root / "checkpoint/unet/diffusion_pytorch_model.safetensors"
-    (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights.read_bytes())
+    (folder / "config.json").write_text(json.dumps(CONFIGS["controlnet"]))
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights("controlnet", "canny"))
     workspace.recipe(controlnets="[{version: ../canny}]")
     ran = workspace("recipe=phone")
     assert ran.status == 0, ran.err
@@ -299,5 +299,5 @@ def test_doit_in_the_checkout_is_the_same_program(workspace: Any) -> None:
     assert wrong.returncode == 2
     assert "did you mean 'recipe'?" in wrong.stderr
     assert doit("recipe=no-such-recipe").returncode == 2
-    assert doit("list", "recipe=tiny-sd").stdout.startswith("bundle")
+    assert doit("list", "recipe=tiny-sd").stdout.startswith("account")
     assert not workspace.cache.exists()

@@ -13,14 +13,14 @@ from sdbuild.checkpoints.hub_errors import HubError
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
 from sdbuild.stages import source
-from tests.plan.conftest import UNET
+from tests.plan.fakes import CONFIGS
 from tests.stages.hub_server import COMMIT, LATER, FakeHub
 
 WEIGHTS = bytes(range(256)) * 400
 FILES = {
     "README.md": b"---\nlicense: openrail\n---\n",
     "model_index.json": b"{}",
-    "unet/config.json": json.dumps(UNET).encode(),
+    "unet/config.json": json.dumps(CONFIGS["unet"]).encode(),
     "unet/diffusion_pytorch_model.safetensors": WEIGHTS,
     "unet/diffusion_pytorch_model.fp16.safetensors": WEIGHTS[:1000],
     "vae/config.json": b"{}",

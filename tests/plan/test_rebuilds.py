@@ -14,6 +14,7 @@ from sdbuild import stages
 from sdbuild.plan import action
 from sdbuild.plan.options import parse_options
 from sdbuild.plan.planner import make_plan
+from tests.plan.fakes import CONFIGS
 
 
 def rows(out: str) -> dict[str, str]:
@@ -248,7 +249,7 @@ def test_a_plan_writes_nothing(workspace: Any) -> None:
     workspace("recipe=phone")
     shutil.rmtree(workspace.root / "build")
     workspace.recipe(quantization="{unet: 8}")
-    (workspace.root / "checkpoint/vae/config.json").write_text('{"_class_name": "AutoencoderKL", "more": 1}')
+    (workspace.root / "checkpoint/vae/config.json").write_text(json.dumps(CONFIGS["vae"] | {"more": 1}))
     before = workspace.files()
     assert workspace("plan", "recipe=phone").status == 0
     assert workspace.files() == before

@@ -13,7 +13,7 @@ from sdbuild.builtin import tiny
 from sdbuild.bundle.document import bundle_digest, read_document
 from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.linter import lint_bundle
-from sdbuild.stages import bundle
+from sdbuild.stages import account, bundle
 from tests.bundle.bundles import ADAPTED, SD, SD_CHUNKED, SDXL, Model, write_compiled, write_package
 
 PARTS = {
@@ -29,6 +29,7 @@ CHUNKED = PARTS | {
     "unet": ["UnetChunk1", "UnetChunk2"],
     "controlled_unet": ["ControlledUnetChunk1", "ControlledUnetChunk2"],
 }
+SOURCES = {"index": {"source": "tiny-sd", "counts": {"used": 20}, "not_used": []}}
 XL_PARTS = {
     "text_encoder": ["TextEncoder"],
     "text_encoder_2": ["TextEncoder2"],
@@ -97,7 +98,13 @@ def build(
     compiled = changes.get("compiled", False)
     inputs = artifacts(root, parts, models, compiled=compiled)
     tiny.generate(checkpoint, root / "checkpoint", ["", "tokenizer", "scheduler", "unet", "vae", "text_encoder_2"])
-    inputs |= {"index": root / "checkpoint", "tokenizer": root / "checkpoint" / "tokenizer"}
+    inputs |= {
+        "index": root / "checkpoint",
+        "tokenizer": root / "checkpoint" / "tokenizer",
+        "account": root / "account",
+    }
+    (root / "account").mkdir()
+    (root / "account" / account.FILE).write_text(json.dumps(SOURCES))
     if changes.get("verified"):
         inputs["verify-convert-unet"] = root / "verify"
         (root / "verify").mkdir()
@@ -204,6 +211,7 @@ def test_inputs_may_be_links(tmp_path: Path) -> None:
         path.symlink_to(real)
     inputs = {part: tmp_path / "in" / part for part in PARTS}
     inputs |= {"index": tmp_path / "in" / "checkpoint", "tokenizer": tmp_path / "in" / "checkpoint" / "tokenizer"}
+    inputs["account"] = tmp_path / "in" / "account"
     (tmp_path / "again").mkdir()
     bundle.run(inputs, parameters(PARTS), tmp_path / "again", lambda fraction, message: None)
     assert bundle_digest(tmp_path / "again") == bundle_digest(tmp_path / "out")

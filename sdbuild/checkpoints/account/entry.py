@@ -87,7 +87,7 @@ class Account:
         found = Counter(entry.use for entry in self.entries)
         return {use.value: found[use] for use in Use if found[use]}
 
-    def unused(self) -> list[dict[str, Any]]:
+    def not_used(self) -> list[dict[str, Any]]:
         """What is not used, as `bundle.json` says it: one item for each reason, with the names that it holds for."""
         grouped: dict[tuple[str, str, str, str], list[str]] = {}
         for entry in self.of(Use.HARMLESS, Use.WARNED):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdbuild.checkpoints.account.entry import Account, Entry, Kind, Use
 from sdbuild.checkpoints.account.index import judge_index
-from sdbuild.checkpoints.account.schedules import judge_schedule
 from sdbuild.checkpoints.account.settings import Class, judge
 from sdbuild.checkpoints.account.tensors import Network, judge_tensors, network
 from sdbuild.checkpoints.account.tokenizers import judge_tokenizer
 from sdbuild.checkpoints.account.towers import CLIP_TEXT, CLIP_VISION, SAFETY_CHECKER
-from sdbuild.checkpoints.files import is_card
+from sdbuild.checkpoints.files import SINGLE_FILE, is_card
 from sdbuild.checkpoints.header import Header, HeaderError, TensorHeader, read_header
+from sdbuild.checkpoints.markers import PredictionType
 
 CONFIG = "config.json"
 _CLASSES: Mapping[str, tuple[str, ...]] = {
@@ -36,24 +37,38 @@ _METADATA = {"format": "names the library that wrote the file"}
 _LICENSE = "says the license"
 
 
-def account_of(component: str, files: Mapping[str, Path], source: str) -> Account:
-    """What becomes of everything in one component's files.
+PickleReader = Callable[[Path], Header]
+"""Tells what a pickle holds, which takes torch: only a stage has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a source.
+
+    Attributes:
+        component: a key of `JUDGES`.
+        source: what messages call the source.
+        prediction_type: what the recipe says that a single file's UNet predicts; None to go by the file.
+    """
+
+    component: str
+    source: str
+    prediction_type: PredictionType | None = None
+
+
+Judge = Callable[[Asked, Mapping[str, Path], PickleReader | None], Iterator[Entry]]
+"""What is asked, path in the source → file, and a reader of pickles → what becomes of everything in it."""
+
+
+def account_of(asked: Asked, files: Mapping[str, Path], *, read_pickle: PickleReader | None = None) -> Account:
+    """What becomes of everything in one source.
 
     Args:
-        component: a key of `sdbuild.checkpoints.files.COMPONENT_FOLDERS`.
+        asked: which component, of what.
         files: path in the component's tree → file.
-        source: what messages call the source.
+        read_pickle: reads the names in a pickle; without it, nothing is said of what a pickle holds.
     """
-    match component:
-        case "index":
-            entries = judge_index(_read_all(files))
-        case "scheduler":
-            entries = iter(())  # the index holds it too, and is always there
-        case "tokenizer" | "tokenizer_2" | "tokenizer_3":
-            entries = judge_tokenizer(component, files)
-        case _:
-            entries = _network(component, files)
-    return Account(source, tuple(entries))
+    return Account(asked.source, tuple(JUDGES[asked.component](asked, files, read_pickle)))
 
 
 def _read_all(files: Mapping[str, Path]) -> dict[str, Any]:
@@ -69,7 +84,15 @@ def _read_all(files: Mapping[str, Path]) -> dict[str, Any]:
     return contents
 
 
-def _network(component: str, files: Mapping[str, Path]) -> Iterator[Entry]:
+def _index(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader | None) -> Iterator[Entry]:
+    return judge_index(_read_all(files))
+
+
+def _tokenizer(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader | None) -> Iterator[Entry]:
+    return judge_tokenizer(asked.component, files)
+
+
+def _network(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader | None) -> Iterator[Entry]:
     for name in files:
         if is_card(name):
             yield Entry(name, Kind.FILE, name, Use.USED, _LICENSE)
@@ -80,9 +103,9 @@ def _network(component: str, files: Mapping[str, Path]) -> Iterator[Entry]:
         return
     yield Entry(CONFIG, Kind.FILE, CONFIG, Use.USED)
     class_name = content.get("_class_name") or next(iter(content.get("architectures") or ()), None)
-    allowed = _CLASSES[component]
+    allowed = _CLASSES[asked.component]
     if class_name is not None and class_name not in allowed:
-        reason = f"is {class_name!r}; {component} can be built from {' or '.join(allowed)}"
+        reason = f"is {class_name!r}; {asked.component} can be built from {' or '.join(allowed)}"
         if class_name == _MOTION:
             reason += ". This one draws videos (AnimateDiff)"
         yield Entry(CONFIG, Kind.SETTING, "_class_name", Use.REFUSED, reason)
@@ -93,7 +116,7 @@ def _network(component: str, files: Mapping[str, Path]) -> Iterator[Entry]:
     yield from settings
     if any(entry.use is Use.REFUSED for entry in settings):
         return  # what the tensors must be follows from settings that are wrong
-    yield from _weights(content, known, files)
+    yield from _weights(content, known, files, read_pickle)
 
 
 def _settings(config: Mapping[str, Any], known: Network) -> Iterator[Entry]:
@@ -111,7 +134,9 @@ def _settings(config: Mapping[str, Any], known: Network) -> Iterator[Entry]:
             yield Entry(CONFIG, Kind.SETTING, name, Use.REFUSED, "must be a mapping")
 
 
-def _weights(config: Mapping[str, Any], known: Network, files: Mapping[str, Path]) -> Iterator[Entry]:
+def _weights(
+    config: Mapping[str, Any], known: Network, files: Mapping[str, Path], read_pickle: PickleReader | None
+) -> Iterator[Entry]:
     tensors: dict[str, TensorHeader] = {}
     places: dict[str, str] = {}
     whole = True
@@ -121,7 +146,7 @@ def _weights(config: Mapping[str, Any], known: Network, files: Mapping[str, Path
         yield Entry(name, Kind.FILE, name, Use.USED)
         if name.endswith(".json"):
             continue
-        header = _header(path)
+        header = _header(path) if name.endswith(".safetensors") else read_pickle and read_pickle(path)
         if isinstance(header, HeaderError):
             yield Entry(name, Kind.FILE, name, Use.REFUSED, str(header))
             return
@@ -137,10 +162,7 @@ def _weights(config: Mapping[str, Any], known: Network, files: Mapping[str, Path
             yield Entry(places.get(entry.name, last), entry.kind, entry.name, entry.use, entry.reason)
 
 
-def _header(path: Path) -> Header | HeaderError | None:
-    """The header of a safetensors file; None for a pickle, whose names are known only when it is read."""
-    if path.suffix != ".safetensors" and not path.name.endswith(".safetensors"):
-        return None
+def _header(path: Path) -> Header | HeaderError:
     try:
         return read_header(path)
     except HeaderError as error:
@@ -154,4 +176,28 @@ def judge_metadata(place: str, metadata: Mapping[str, str]) -> Iterator[Entry]:
         yield Entry(place, Kind.METADATA, name, use, reason)
 
 
-__all__ = ["account_of", "judge_metadata", "judge_schedule"]
+def _single_file(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader | None) -> Iterator[Entry]:
+    # Here, because it takes NumPy to load, which a build with nothing to do does without.
+    from sdbuild.checkpoints.account.single_file import judge_single_file
+
+    for name, path in files.items():
+        if is_card(name):
+            yield Entry(name, Kind.FILE, name, Use.USED, _LICENSE)
+            continue
+        yield Entry(name, Kind.FILE, name, Use.USED)
+        header = _header(path) if name.endswith(".safetensors") else None
+        if isinstance(header, HeaderError):
+            yield Entry(name, Kind.FILE, name, Use.REFUSED, str(header))
+        elif header is not None:
+            yield from judge_single_file(name, path, header, asked.prediction_type)
+        elif read_pickle is not None:
+            yield from judge_single_file(name, None, read_pickle(path), asked.prediction_type)
+
+
+JUDGES: dict[str, Judge] = {
+    SINGLE_FILE: _single_file,
+    "index": _index,
+    **dict.fromkeys(("tokenizer", "tokenizer_2", "tokenizer_3"), _tokenizer),
+    **dict.fromkeys(_CLASSES, _network),
+}
+"""What can be given account of: components of pipelines, and files of other kinds."""
