@@ -25,7 +25,7 @@ from sdbuild.stages.account import FILE as ACCOUNT_FILE
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
 
-STAGE = Stage(name="bundle", version=5)
+STAGE = Stage(name="bundle", version=6)
 
 _VERIFICATION = "verify-"
 _ACCOUNT = "account"
