@@ -20,6 +20,7 @@ from doit.doit_cmd import DoitMain
 import sdbuild
 from sdbuild.commands import COMMAND_NAMES
 from sdbuild.console.command import command_line_variables
+from sdbuild.console.many import command_lines, run_each
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
@@ -132,7 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns 0, 1 when a build failed, 2 for a mistake in a recipe or on the command line."""
     words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word]
     try:
-        status = Main().run(words)
+        lines = command_lines(words)
+    except SdbuildError as error:
+        return report(error)
+    if len(lines) > 1:
+        return run_each(lines, main)
+    try:
+        status = Main().run(lines[0])
     except SystemExit as ending:
         status = ending.code
     return int(status or 0)

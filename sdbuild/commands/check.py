@@ -10,7 +10,7 @@ from sdbuild.console.variables import RECIPE, SOURCE
 from sdbuild.errors import SdbuildError
 from sdbuild.plan.accounts import Accounts
 from sdbuild.plan.cache import cache_directory
-from sdbuild.plan.options import parse_options
+from sdbuild.plan.options import Options, parse_options
 from sdbuild.plan.planner import load, make_plan
 from sdbuild.plan.sources import local_facts
 from sdbuild.plan.status import Statuses
@@ -46,7 +46,7 @@ class Command(VariableCommand):
                 broken[str(path)] = str(error)
         for reference in references:
             try:
-                self._check_recipe(reference, options.source)
+                self._check_recipe(reference, options)
             except SdbuildError as error:
                 broken[reference] = str(error)
         # Two recipes may stumble over one target: what is wrong with it is said once.
@@ -55,13 +55,14 @@ class Command(VariableCommand):
         print(f"{counts}: {len(broken)} with mistakes" if broken else f"{counts}: all valid")
         return 2 if broken else 0
 
-    def _check_recipe(self, reference: str, source: Path | None) -> None:
-        options = parse_options({"recipe": reference})
+    def _check_recipe(self, reference: str, options: Options) -> None:
+        options = replace(options, recipe=reference)
         loaded, targets = load(options)
+        source = options.source
         facts = local_facts(source, loaded.recipe.model.prediction_type) if source is not None else None
         check_rules(loaded, targets.values(), facts)
         if source is not None or _names_local_files(loaded):
-            plan = make_plan(replace(options, source=source))
+            plan = make_plan(options)
             store = Store(cache_directory(), read_only=True)
             accounts = Accounts(plan.graph, Statuses(plan.graph, store, plan.outputs), store)
             accounts.check()

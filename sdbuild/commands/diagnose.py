@@ -37,7 +37,7 @@ class Command(VariableCommand):
         hush()
         most = _count(variables, "most", _MOST)
         # The inputs are those of verification, so that it shows here what failed there.
-        request = built.BuildRequest.from_variables(variables, self.name).with_variables(verify="on")
+        request = built.BuildRequest.from_variables(variables, self.name, self.known()).with_variables(verify="on")
         with ExitStack() as stack:
             stack.enter_context(Store(cache_directory()).in_use(for_a_collection))
             convert, reference = built.artifacts(request, variables["component"], "convert", "reference")

@@ -24,7 +24,7 @@ class Command(VariableCommand):
         """Draw, and write each picture's path to standard output."""
         hush()
         options = parse_draw_options(variables, self.name)
-        place = built.bundle(built.BuildRequest.from_variables(variables, self.name))
+        place = built.bundle(built.BuildRequest.from_variables(variables, self.name, self.known()))
         return draw(place, options)
 
 

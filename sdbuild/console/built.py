@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sdbuild.bundle.layout import DOCUMENT
 from sdbuild.plan.action import Action
 from sdbuild.plan.cache import cache_directory
 from sdbuild.plan.errors import PlanError, nearest
-from sdbuild.plan.options import BUILD_VARIABLES, Options, parse_options
+from sdbuild.plan.options import BUILD_VARIABLES, Options, is_recipe_setting, parse_options
 from sdbuild.plan.planner import Plan, load, make_plan
 from sdbuild.plan.status import Status, Statuses
 from sdbuild.store import Store
@@ -42,14 +42,24 @@ class BuildRequest:
     target: str
 
     @classmethod
-    def from_variables(cls, variables: Mapping[str, str], command: str) -> "BuildRequest":
+    def from_variables(
+        cls, variables: Mapping[str, str], command: str, known: Iterable[str] = BUILD_VARIABLES
+    ) -> "BuildRequest":
         """The build that a command needs.
+
+        Args:
+            variables: the words of the command line.
+            command: the command's name, for messages.
+            known: the command's own variables; what it does not know itself may be a setting of the recipe.
 
         Raises:
             RecipeError: the recipe or one of its targets cannot be used.
             PlanError: a variable has no meaning.
         """
-        chosen = {name: value for name, value in variables.items() if name in BUILD_VARIABLES}
+        own = tuple(known)
+        chosen = {
+            name: value for name, value in variables.items() if name in BUILD_VARIABLES or is_recipe_setting(name, own)
+        }
         options = parse_options(chosen, BUILD_VARIABLES, command)
         if options.target is None:
             _, targets = load(options)

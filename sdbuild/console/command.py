@@ -6,6 +6,7 @@ from typing import Any
 from doit import doit_cmd
 from doit.cmd_base import Command
 
+from sdbuild.console.many import recipes_of
 from sdbuild.console.plain_errors import PlainErrors
 from sdbuild.console.variables import usage
 from sdbuild.plan.errors import PlanError, nearest
@@ -37,7 +38,7 @@ class VariableCommand(PlainErrors, Command):  # type: ignore[misc]
 
     def execute(self, opt_values: Mapping[str, Any], pos_args: Sequence[str]) -> int:
         """Check the words and run the command; the exit status is 0, or that of the error."""
-        known = [variable.name for variable in self.variables]
+        known = self.known()
         if pos_args:
             hint = nearest(pos_args[0], known)
             raise PlanError(f"{self.name}: unknown word '{pos_args[0]}'{hint}; usage: {self.name} {self.doc_usage}")
@@ -47,7 +48,14 @@ class VariableCommand(PlainErrors, Command):  # type: ignore[misc]
             if variable.required and variable.name not in variables:
                 raise PlanError(f"{self.name}: {variable.name}= is missing: {variable.meaning}")
         self.options = opt_values
-        return self.act(variables)
+        names = recipes_of(variables.get("recipe", ""))
+        if len(names) < 2:
+            return self.act(variables)
+        return max(self.act({**variables, "recipe": name}) for name in names)
+
+    def known(self) -> list[str]:
+        """The names of its variables."""
+        return [variable.name for variable in self.variables]
 
     def act(self, variables: Mapping[str, str]) -> int:
         """Do what the command is for and return the exit status; names are known, values are not checked yet."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.plan.errors import PlanError, nearest
+from sdbuild.recipe.command_line import FIELDS, Setting, is_setting
 
 DEFAULT_RECIPE = "shapes"
 DEFAULT_OUT = Path("build")
@@ -22,6 +23,7 @@ class Options:
         source: a local checkpoint, a directory or a single file, that takes the place of the recipe's model version.
         out: where bundles are put, absolute.
         verify: whether converted models are compared with the original ones.
+        settings: fields of the recipe that the command line sets, by their dotted names, as written.
     """
 
     recipe: str
@@ -29,6 +31,7 @@ class Options:
     source: Path | None
     out: Path
     verify: bool
+    settings: tuple[Setting, ...] = ()
 
 
 def check_variables(variables: Iterable[str], known: Iterable[str], command: str) -> None:
@@ -39,9 +42,14 @@ def check_variables(variables: Iterable[str], known: Iterable[str], command: str
     """
     valid = tuple(known)
     for name in variables:
-        if name not in valid:
+        if name not in valid and not ("recipe" in valid and is_setting(name)):
             listed = ", ".join(f"{word}=" for word in valid) if valid else "no variables"
-            raise PlanError(f"{command}: unknown variable '{name}='{nearest(name, valid)}\n  it takes {listed}")
+            hint = nearest(name, valid)
+            if "recipe" in valid:
+                listed += ", and settings of the recipe, as quantization.unet=4"
+                _, dot, rest = name.partition(".")
+                hint = hint or nearest(name, [f"{field}{dot}{rest}" for field in FIELDS])
+            raise PlanError(f"{command}: unknown variable '{name}='{hint}\n  it takes {listed}")
 
 
 def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VARIABLES, command: str = "") -> Options:
@@ -69,4 +77,10 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
         source=source.absolute() if source is not None else None,
         out=(Path(variables["out"]).expanduser() if "out" in variables else DEFAULT_OUT).absolute(),
         verify=verify == "on",
+        settings=tuple(item for item in variables.items() if is_recipe_setting(item[0], known)),
     )
+
+
+def is_recipe_setting(name: str, known: Iterable[str] = BUILD_VARIABLES) -> bool:
+    """Whether a word sets something in the recipe, and is no variable of the command."""
+    return name not in tuple(known) and is_setting(name)

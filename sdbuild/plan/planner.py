@@ -50,7 +50,9 @@ def load(options: Options) -> tuple[LoadedRecipe, dict[str, Target]]:
         RecipeError: the recipe or one of its targets cannot be used.
     """
     known = {path.stem: path for path in find_targets(catalogue_directories("targets", Path.cwd()))}
-    loaded = load_recipe(options.recipe, catalogue_directories("recipes", Path.cwd()), targets=known)
+    loaded = load_recipe(
+        options.recipe, catalogue_directories("recipes", Path.cwd()), targets=known, settings=options.settings
+    )
     return loaded, {name: _target(known[name], known[name].stat().st_mtime_ns) for name in loaded.recipe.targets}
 
 

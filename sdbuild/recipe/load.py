@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
 from sdbuild.recipe.checks import check_name, check_overrides, check_recipe, check_target
+from sdbuild.recipe.command_line import Setting, lay_over, settings_tree
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.document import read_document
 from sdbuild.recipe.inheritance import merge, read_with_bases
@@ -35,6 +36,7 @@ class LoadedRecipe:
         root: its tree, `extends` resolved; each node has its file, line and column.
         folders: for each local directory that the recipe names, the folder of the file that names it.
         lock: what its repositories are pinned to; None where there is no lock.
+        settings: what the command line set in it.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class LoadedRecipe:
     root: Mapping
     folders: dict[str, Path]
     lock: Lock | None = None
+    settings: tuple[Setting, ...] = ()
 
     def directory_of(self, reference: Reference) -> Path:
         """The absolute path of a local checkpoint, read from the folder of the file that names it."""
@@ -62,21 +65,32 @@ class LoadedTarget:
     root: Mapping
 
 
-def load_recipe(reference: str, directories: Sequence[Path], *, targets: Collection[str] | None = None) -> LoadedRecipe:
+def load_recipe(
+    reference: str,
+    directories: Sequence[Path],
+    *,
+    targets: Collection[str] | None = None,
+    settings: Sequence[Setting] = (),
+) -> LoadedRecipe:
     """Load a recipe with everything that it extends, and validate its overrides too.
 
     Args:
         reference: a recipe's name, or a path to its YAML file.
         directories: where names are looked up, the first match wins.
         targets: the names of all known targets, so that an unknown one is reported here; None skips that.
+        settings: what the command line sets in the recipe.
 
     Raises:
-        RecipeError: with every mistake in the files.
+        RecipeError: with every mistake in the files, and in the settings.
     """
     path = _file_of(reference, directories, "recipe")
     root, mistakes = read_with_bases(path, directories)
     if root is None:
         raise RecipeError(mistakes)
+    over, found_in_settings = settings_tree(settings)
+    mistakes += found_in_settings
+    if over is not None:
+        root = lay_over(root, over)
     mistakes += [*check_name(root, path), *check_recipe(root, RULES, targets), *check_overrides(root)]
     recipe, found = validate(Recipe, root)
     mistakes += found
@@ -85,7 +99,7 @@ def load_recipe(reference: str, directories: Sequence[Path], *, targets: Collect
     folders = _folders(root, mistakes)
     if recipe is None or mistakes:
         raise RecipeError(_without_consequences(mistakes))
-    return LoadedRecipe(recipe, path, root, folders, read_lock(path))
+    return LoadedRecipe(recipe, path, root, folders, read_lock(path), tuple(settings))
 
 
 def load_target(reference: str, directories: Sequence[Path]) -> Target:
