@@ -10,9 +10,10 @@ import doit
 os.chdir(doit.get_initial_workdir() or Path.cwd())
 sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
 
-from sdbuild.cli import main, open_session, report  # noqa: E402
+from sdbuild.cli import main  # noqa: E402
 from sdbuild.console.command import command_line_variables  # noqa: E402
 from sdbuild.console.many import recipes_of  # noqa: E402
+from sdbuild.console.program import open_session, report  # noqa: E402
 from sdbuild.console.tasks import doit_config, doit_tasks  # noqa: E402
 from sdbuild.errors import SdbuildError  # noqa: E402
 

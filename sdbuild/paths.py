@@ -57,6 +57,20 @@ def inside(folder: Path, path: str) -> Path:
     return folder / PurePosixPath(check_relative(path))
 
 
+def user_path(path: str) -> Path:
+    """A path as a user writes it, with `~` for a home folder.
+
+    Raises:
+        PathError: `~name` names nobody, or the path holds what no path can.
+    """
+    if "\0" in path:
+        raise PathError(f"{path[:80]!r}: no path holds a null character")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PathError(f"{path[:80]}: there is no user of that name; write the whole path") from None
+
+
 def _reason(path: str) -> str | None:
     try:
         length = len(path.encode("utf-8"))

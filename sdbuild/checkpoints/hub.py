@@ -25,7 +25,7 @@ from typing import Any
 
 from sdbuild.checkpoints.hub_cache import COMMIT, is_intact, snapshot_files
 from sdbuild.checkpoints.hub_errors import HubError, asked_to_wait, explain, is_offline, is_transient, overheard, reason
-from sdbuild.paths import is_relative
+from sdbuild.paths import is_relative, user_path
 
 Progress = Callable[[float, str], None]
 
@@ -87,7 +87,7 @@ class Hub:
     ) -> None:
         self.endpoint = endpoint or os.environ.get("HF_ENDPOINT")
         environment = os.environ.get("HF_HUB_CACHE")
-        self.cache = cache or (Path(environment).expanduser() if environment else None)
+        self.cache = cache or (user_path(environment) if environment else None)
         self.waits = waits
         self.say = say
 

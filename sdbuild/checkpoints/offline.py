@@ -16,6 +16,7 @@ from typing import Any
 from sdbuild.checkpoints.files import SINGLE_FILE, CheckpointFilesError, select_files, select_single_file
 from sdbuild.checkpoints.hub_cache import CachedFile, snapshot_files
 from sdbuild.documents import LONGEST_JSON, DocumentError, read_bytes
+from sdbuild.paths import user_path
 
 _TRUE = ("1", "ON", "YES", "TRUE")  # what the client takes for true
 
@@ -67,7 +68,7 @@ def _pinned(snapshot: Path, file: CachedFile) -> dict[str, Any]:
 
 def _cache() -> Path:
     if named := os.environ.get("HF_HUB_CACHE"):
-        return Path(named).expanduser()
+        return user_path(named)
     from huggingface_hub.constants import HF_HUB_CACHE  # here, not above: a build that can ask the Hub needs it not
 
     return Path(HF_HUB_CACHE)

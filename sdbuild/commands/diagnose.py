@@ -89,6 +89,6 @@ def _sample(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
 
 def _count(variables: Mapping[str, str], name: str, default: int) -> int:
     text = variables.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise PlanError(f"{name}={text}: a whole number from 1 is needed")
     return int(text)

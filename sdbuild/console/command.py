@@ -19,6 +19,22 @@ def command_line_variables() -> dict[str, str]:
     return dict(doit_cmd._CMDLINE_VARS or {})
 
 
+def check_repeated(words: Sequence[str]) -> None:
+    """Refuse a variable that is given twice: doit would take the last and say nothing.
+
+    Raises:
+        PlanError: names it.
+    """
+    seen: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            continue
+        if name in seen:
+            raise PlanError(f"'{name}=' is given twice, as {seen[name]!r} and {value!r}; keep one")
+        seen[name] = value
+
+
 class VariableCommand(PlainErrors, Command):  # type: ignore[misc]
     """A command that takes variables, and the options that its `cmd_options` describe in doit's form.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdbuild.paths import user_path
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.options import BUILD_VARIABLES
 
@@ -76,7 +77,7 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
     if "safety" in switches:
         fields["safety"] = _SWITCH[switches.pop("safety")]
     if "image" in variables:
-        fields["image"] = open_picture(Path(variables["image"]).expanduser())
+        fields["image"] = open_picture(user_path(variables["image"]))
     elif "strength" in variables:
         raise PlanError("strength= says how much of image=FILE is drawn anew; there is no image=")
     running: dict[str, Any] = {name: _SWITCH[value] for name, value in switches.items()}
@@ -90,7 +91,7 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
         adapters=_named(variables.get("adapter_image", "")),
         adapter_weights=adapter_weights,
         running=running,
-        pictures=Path(variables.get("pictures", "pictures")).expanduser(),
+        pictures=user_path(variables.get("pictures", "pictures")),
     )
 
 
@@ -162,7 +163,7 @@ def _prompts(variables: Mapping[str, str], command: str) -> tuple[str, ...]:
         raise PlanError(f'{command}: give either prompt="…" or prompts=FILE, a file with a prompt a line')
     if "prompt" in variables:
         return (variables["prompt"],)
-    path = Path(variables["prompts"]).expanduser()
+    path = user_path(variables["prompts"])
     try:
         lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
@@ -192,5 +193,5 @@ def _control(item: str) -> tuple[str | None, "Image.Image"]:
 
     name, colon, file = item.partition(":")
     if not colon or Path(item).exists():
-        return None, open_picture(Path(item).expanduser())
-    return name, open_picture(Path(file).expanduser())
+        return None, open_picture(user_path(item))
+    return name, open_picture(user_path(file))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sdbuild.paths import user_path
 from sdbuild.plan.errors import PlanError
 from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, is_path
 
@@ -33,7 +34,7 @@ def recipes_of(value: str) -> list[str]:
     Raises:
         PlanError: a pattern matches no recipe, or a folder holds none.
     """
-    if Path(value).expanduser().is_file():  # a comma may be part of a file's name
+    if user_path(value).is_file():  # a comma may be part of a file's name
         return [value]
     names: dict[str, None] = {}
     for part in value.split(",") if "," in value else [value]:
@@ -65,7 +66,7 @@ _SIGNALLED = 128
 
 
 def _matching(part: str) -> list[str]:
-    folder = Path(part).expanduser()
+    folder = user_path(part)
     if is_path(part) and folder.is_dir():  # a name is a name, whatever else is called so
         found = [str(path) for path in find_recipes([folder])]
         if not found:

@@ -1,18 +1,13 @@
 """What every command shares: a user's mistake is said in plain words and gives exit status 2, never a traceback."""
 
-import os
-import sys
 from typing import Any, ClassVar
 
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
+from sdbuild.console.endings import ending_of
 from sdbuild.console.variables import Variable
-from sdbuild.errors import SdbuildError
-from sdbuild.plan.errors import nearest
-
-_INTERRUPTED = 130
-_BROKEN_PIPE = 141
+from sdbuild.plan.errors import PlanError, nearest
 
 
 class PlainErrors:
@@ -40,26 +35,16 @@ class PlainErrors:
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Run the command and return the exit status."""
+        return ending_of(lambda: self._run(in_args))
+
+    def _run(self, in_args: list[str]) -> int:
         try:
             return int(super().parse_execute(in_args) or 0)  # type: ignore[misc]
-        except SdbuildError as error:
-            print(error, file=sys.stderr)
-            return error.exit_status
         except InvalidCommand as error:
-            print(self._explain(error), file=sys.stderr)
-            return 2
+            raise PlanError(self._explain(error)) from error
         except (CmdParseError, InvalidDodoFile, InvalidTask) as error:
-            print(error, file=sys.stderr)
-            return 2
-        except BrokenPipeError:
-            # The reader (`head`, a pager) has gone; nothing more may be written, not even at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _BROKEN_PIPE
-        except KeyboardInterrupt:
-            if "sdbuild.execute" in sys.modules:
-                sys.modules["sdbuild.execute"].stop_all()
-            print("interrupted; what was finished is kept, and the next run goes on from there", file=sys.stderr)
-            return _INTERRUPTED
+            # doit adds every option that there is, as Python would print it.
+            raise PlanError(str(error).partition(" (parsing options")[0].strip()) from error
 
     def _explain(self, error: InvalidCommand) -> str:
         if error.not_found is None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
+from sdbuild.console.endings import described
 from sdbuild.console.reporter import reporter_for
-from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Session, doc_of
 
@@ -82,7 +82,7 @@ def _task(session: Session, action: Action) -> dict[str, Any]:
         "name": name,
         "doc": doc_of(action),
         "actions": [(_run, [session, action])],
-        "uptodate": [(session.is_current, [action])],
+        "uptodate": [(_is_current, [session, action])],
         "task_dep": [producer.name for producer in dict.fromkeys(action.inputs.values())],
         # Capturing would replace sys.stdout for all threads; actions run in processes of their own and have log files.
         "io": {"capture": False},
@@ -103,8 +103,20 @@ def _is_index_of(index: Action, action: Action) -> bool:
     return index.stage.name == "source" and index.component == "index" and bool({*index.targets} & {*action.targets})
 
 
+def _is_current(session: Session, action: Action) -> bool:
+    try:
+        return session.is_current(action)
+    except Exception as error:
+        # What stands in the way is told when the action is run, with the same words for every failure.
+        session.refuse(action, *described(error))
+        return False
+
+
 def _run(session: Session, action: Action) -> TaskFailed | None:
-    failure = session.run(action)
+    try:
+        failure = session.run(action)
+    except Exception as error:
+        failure = session.refuse(action, *described(error))
     return TaskFailed(failure) if failure is not None else None
 
 
@@ -115,7 +127,6 @@ def _clean(session: Session, action: Action, output: str, dryrun: bool) -> None:
     if not dryrun:
         try:
             session.clean(action)
-        except SdbuildError as error:
+        except Exception as error:
             # doit would show whatever leaves a task's function with a traceback, and end with status 0.
-            session.exit_status = max(session.exit_status, error.exit_status)
-            print(error, file=sys.stderr)
+            print(session.refuse(action, *described(error)), file=sys.stderr)

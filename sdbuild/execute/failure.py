@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from sdbuild.errors import UNFORESEEN
 from sdbuild.execute.errors import ActionFailed
 from sdbuild.execute.process import Ending
 
@@ -24,8 +25,10 @@ def explain(action: str, ending: Ending, log: Path) -> ActionFailed:
     if kind == "crash" and ending.event.get("memory"):
         return ActionFailed(action, f"{message}; {_memory(ending)}", log=log, last=ending.last, hint=_MEMORY_HINT)
     if kind == "crash":
-        hint = "This was not foreseen: the log has the traceback, please report it with the log."
-        return ActionFailed(action, message, log=log, last=ending.last, hint=hint)
+        hint = "This was not foreseen: the log has the traceback. Please open an issue with the log."
+        failed = ActionFailed(action, message, log=log, last=ending.last, hint=hint)
+        failed.exit_status = UNFORESEEN
+        return failed
     if ending.status == -signal.SIGKILL:
         reason = f"its process was killed, most likely for lack of memory; {_memory(ending)}"
         return ActionFailed(action, reason, log=log, last=ending.last, hint=_MEMORY_HINT)

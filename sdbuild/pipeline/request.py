@@ -32,6 +32,11 @@ LARGEST_SEED = 2**32 - 1
 """Seeds are 32-bit numbers in the Swift package."""
 
 
+MOST_STEPS = 1000
+"""Denoising steps: the time steps that every scheduler here has."""
+_MOST_PICTURES = 1000
+
+
 @dataclass(frozen=True)
 class Request:
     """What to draw of a prompt.
@@ -77,7 +82,10 @@ class Request:
 
     def __post_init__(self) -> None:
         self._refuse(self.steps < 1, f"steps={self.steps}: at least one step is needed")
+        most = f"at most {MOST_STEPS}, which is how many time steps checkpoints are trained with"
+        self._refuse(self.steps > MOST_STEPS, f"steps={self.steps}: {most}")
         self._refuse(self.image_count < 1, f"image_count={self.image_count}: at least one picture is needed")
+        self._refuse(self.image_count > _MOST_PICTURES, f"image_count={self.image_count}: at most {_MOST_PICTURES}")
         self._refuse(
             not 0 < self.strength <= 1,
             f"strength={self.strength}: strength is above 0 (keep the picture) and at most 1 (keep next to nothing)",

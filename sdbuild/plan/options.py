@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdbuild.checkpoints.single_file import SUFFIXES
+from sdbuild.paths import user_path
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.recipe.command_line import FIELDS, Setting, is_setting
 
@@ -62,7 +63,7 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
     for name, value in variables.items():
         if not value:
             raise PlanError(f"'{name}=' has no value; write {name}=VALUE or leave it out")
-    source = Path(variables["source"]).expanduser() if "source" in variables else None
+    source = user_path(variables["source"]) if "source" in variables else None
     if source is not None and not source.is_dir() and not (source.is_file() and source.suffix in SUFFIXES):
         raise PlanError(
             f"source={variables['source']}: no such directory, nor a {' or '.join(SUFFIXES)} file; "
@@ -75,7 +76,7 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
         recipe=variables.get("recipe", DEFAULT_RECIPE),
         target=variables.get("target"),
         source=source.absolute() if source is not None else None,
-        out=(Path(variables["out"]).expanduser() if "out" in variables else DEFAULT_OUT).absolute(),
+        out=(user_path(variables["out"]) if "out" in variables else DEFAULT_OUT).absolute(),
         verify=verify == "on",
         settings=tuple(item for item in variables.items() if is_recipe_setting(item[0], known)),
     )

@@ -22,7 +22,7 @@ from sdbuild.store import ActionResult, Store
 
 
 class Executor(Protocol):
-    """What does the work that a session decides on; `sdbuild.cli` puts the execute room here."""
+    """What does the work that a session decides on; `sdbuild.console.program` puts the execute room here."""
 
     def run(self, action: Action, status: Status, memory: int | None) -> ActionResult:
         """Run an action whose inputs are all known in a process of its own, and record its result in the store.
@@ -126,6 +126,8 @@ class Session:
             None, or why it failed, for people.
         """
         self._begin()
+        if (refused := self.outcomes.get(action.name)) is not None and refused.failure is not None:
+            return refused.failure
         status = self.statuses[action]
         if self.always and status.digest is not None:
             self.forget([action])
@@ -141,6 +143,12 @@ class Session:
             return str(error)
         self.outcomes[action.name] = Outcome(action, True, status.reasons, result)
         return None
+
+    def refuse(self, action: Action, exit_status: int, message: str) -> str:
+        """Note that an action failed, with the status that the program should end with; returns the message."""
+        self.exit_status = max(self.exit_status, exit_status)
+        self.outcomes[action.name] = Outcome(action, True, failure=message)
+        return message
 
     def clean(self, action: Action) -> None:
         """Take a bundle away from its place, and folders above it that are then empty; the cache keeps everything."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence as Listed
 from dataclasses import replace
 from pathlib import Path
 
+from sdbuild.paths import user_path
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
 from sdbuild.recipe.document import read_document
@@ -93,7 +94,7 @@ def _locate(node: Node, path: Path, directories: Listed[Path], mistakes: list[Di
         )
         return None
     if is_path(node.value):
-        found = path.parent / Path(node.value).expanduser()
+        found = path.parent / user_path(node.value)
         if not found.is_file():
             mistakes.append(_mistake("unknown-recipe", f"`extends`: no file `{node.value}`", node.span, _beside(found)))
             return None

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdbuild.paths import user_path
 from sdbuild.recipe.catalogue import is_name, is_path, look_up
 from sdbuild.recipe.checks import check_name, check_overrides, check_recipe, check_target
 from sdbuild.recipe.command_line import Setting, lay_over, settings_tree
@@ -52,7 +53,7 @@ class LoadedRecipe:
 
     def path_of(self, version: str) -> Path:
         """The absolute path of a local file or folder that the recipe names as some `version`."""
-        path = Path(version).expanduser()
+        path = user_path(version)
         return (self.folders[version] / path).resolve() if not path.is_absolute() else path
 
 
@@ -175,7 +176,7 @@ def _overridden(root: Mapping) -> Iterator[Mapping]:
 def _file_of(reference: str, directories: Sequence[Path], kind: str) -> Path:
     mistakes: list[Diagnostic] = []
     if is_path(reference):
-        path = Path(reference).expanduser()
+        path = user_path(reference)
         if path.is_file():
             return path
         mistakes.append(

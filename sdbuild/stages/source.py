@@ -24,7 +24,7 @@ from sdbuild.checkpoints.files import COMPONENT_FOLDERS, CheckpointFilesError, s
 from sdbuild.checkpoints.hub import Hub, RemoteFile
 from sdbuild.checkpoints.hub_errors import HubError
 from sdbuild.errors import SdbuildError
-from sdbuild.paths import inside
+from sdbuild.paths import inside, user_path
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
 
@@ -62,7 +62,7 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
     if version.startswith(BUILTIN):
         _generate(version.removeprefix(BUILTIN), selection, out)
     elif version.startswith((".", "/", "~")):
-        _take(Path(version).expanduser(), selection, out)
+        _take(user_path(version), selection, out)
     else:
         _download(version, params.get("revision"), selection, out, progress)
     progress(1.0, f"{selection.component} of {version}")

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from sdbuild import cli
+from sdbuild.console import program
+from sdbuild.errors import SdbuildError
 from sdbuild.plan.action import Action
 from sdbuild.plan.status import Status
 from sdbuild.store import ActionResult, Store
@@ -53,7 +55,7 @@ class FakeWork:
     def run(self, store: Store, action: Action, status: Status) -> ActionResult:
         self.ran.append(action.name)
         if action.name in self.failing:
-            raise cli.SdbuildError(self.failing[action.name])
+            raise SdbuildError(self.failing[action.name])
         assert status.document is not None
         assert status.key is not None
         inputs: dict[str, dict[str, str]] = {}
@@ -176,7 +178,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("SDBUILD_CACHE", str(tmp_path / "cache"))
     work = FakeWork()
     monkeypatch.setattr(
-        cli.LocalExecutor,
+        program.LocalExecutor,
         "run",
         lambda self, action, status, memory: work.run(self._store, action, status),
         raising=True,

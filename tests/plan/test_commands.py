@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sdbuild import cli
+from sdbuild.console import program
 from tests.plan.fakes import CONFIGS, weights
 
-REAL_RUN = cli.LocalExecutor.run
+REAL_RUN = program.LocalExecutor.run
 TWO_TARGETS = {"targets": "[iphone-15-pro, mac-studio-m2-ultra]"}
 
 
@@ -251,7 +251,7 @@ def test_controlnets_have_a_unet_of_their_own(workspace: Any) -> None:
 def test_an_action_runs_in_a_process_of_its_own_and_leaves_a_log(
     workspace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.LocalExecutor, "run", REAL_RUN)
+    monkeypatch.setattr(program.LocalExecutor, "run", REAL_RUN)
     ran = workspace("recipe=tiny-sd", "source:scheduler")
     assert ran.status == 0, ran.err
     assert "1 ran" in ran.err
