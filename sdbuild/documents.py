@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sdbuild.errors import SdbuildError
 
@@ -29,6 +29,21 @@ class DocumentError(SdbuildError, ValueError):
     """A file that cannot be read as what it should be; the message says why, and not which file."""
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, links followed.
+
+    Raises:
+        OSError: it cannot be opened.
+        DocumentError: it is a pipe, a device or a folder.
+    """
+    # Opening a pipe would wait for its writer, were it not for O_NONBLOCK; for regular files that means nothing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DocumentError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def read_bytes(path: Path, limit: int = LONGEST_TEXT) -> bytes:
     """The content of a regular file, links followed.
 
@@ -37,12 +52,8 @@ def read_bytes(path: Path, limit: int = LONGEST_TEXT) -> bytes:
         OSError: it cannot be read.
         DocumentError: it is a pipe, a device or a folder, or has more than `limit` bytes.
     """
-    # Opening a pipe would wait for its writer, were it not for O_NONBLOCK; for regular files that means nothing.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    with open_regular(path) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise DocumentError("it is not a regular file")
         if status.st_size > limit:
             raise DocumentError(f"it has {status.st_size} bytes, more than the {limit} that one of its kind can have")
         data = file.read(limit + 1)

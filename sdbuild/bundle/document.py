@@ -19,6 +19,7 @@ from sdbuild.bundle.new_tokens import names_of
 from sdbuild.bundle.tokenizer import INVERSIONS
 from sdbuild.checkpoints.card import read_card
 from sdbuild.checkpoints.noise_schedule import FLOW_PREDICTION, V_PREDICTION, departures
+from sdbuild.documents import read_json
 from sdbuild.interface.swift.files import MERGES, T5_TOKENIZER, VOCABULARY
 
 FORMAT = 1
@@ -41,7 +42,7 @@ def read_document(bundle: Path) -> Json:
     """
     path = bundle / DOCUMENT
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path)
     except FileNotFoundError as error:
         raise BundleError(f"{bundle}: no {DOCUMENT} here; give the directory that holds it and {RESOURCES}") from error
     except (OSError, ValueError) as error:
@@ -113,7 +114,7 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None, *, gives_noise:
     vae, scheduler = dict(facts.config("vae")), _scheduler(index)
     if other_vae is not None:
         # What it leaves out is as in the checkpoint's own: both have the same latent space.
-        vae |= json.loads((other_vae / "config.json").read_bytes())
+        vae |= read_json(other_vae / "config.json")
     xl = (facts.family or "").startswith("sdxl")
     predicted = FLOW_PREDICTION if facts.family == "sd3" else facts.prediction_type or "epsilon"
     given = "epsilon" if gives_noise else predicted
@@ -153,13 +154,13 @@ def extensions(facts: Mapping[str, Any], *, controlnets: bool, t2i_adapters: boo
 
 def _scheduler(index: Path) -> Json:
     path = index / "scheduler" / "scheduler_config.json"
-    content = json.loads(path.read_bytes()) if path.is_file() else {}
+    content = read_json(path) if path.is_file() else {}
     return {key: value for key, value in content.items() if key != "_diffusers_version"}
 
 
 def _index(index: Path) -> Json:
     path = index / "model_index.json"
-    content: Json = json.loads(path.read_bytes()) if path.is_file() else {}
+    content: Json = read_json(path) if path.is_file() else {}
     return content
 
 

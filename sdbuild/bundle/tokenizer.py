@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.bundle.errors import BundleError
+from sdbuild.documents import LONGEST_JSON, parse_json, read_bytes, read_json
 from sdbuild.interface.swift.files import MERGES, VOCABULARY
 
 START, END, PADDING = "<|startoftext|>", "<|endoftext|>", "!"
@@ -40,10 +41,10 @@ def read_tokenizer(source: Path) -> tuple[str, str]:
     """
     try:
         if (source / VOCABULARY).is_file() and (source / MERGES).is_file():
-            vocabulary = (source / VOCABULARY).read_text(encoding="utf-8")
-            merges = (source / MERGES).read_text(encoding="utf-8")
+            vocabulary, merges = (_text(source / name) for name in (VOCABULARY, MERGES))
+            parse_json(vocabulary.encode(), unique=True)
         else:
-            vocabulary, merges = _from_whole(json.loads((source / _WHOLE).read_bytes()))
+            vocabulary, merges = _from_whole(read_json(source / _WHOLE))
     except FileNotFoundError as error:
         raise BundleError(
             f"{source}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
@@ -53,11 +54,19 @@ def read_tokenizer(source: Path) -> tuple[str, str]:
     return vocabulary, "".join(f"{line}\n" for line in merges.split("\n") if line.strip())
 
 
+def _text(path: Path) -> str:
+    """A file's text as the tokenizers library reads it: lines may end as on Windows, and no mark stands before them."""
+    text = read_bytes(path, LONGEST_JSON).decode("utf-8").replace("\r\n", "\n")
+    if text.startswith("\ufeff"):
+        raise ValueError(f"{path.name} begins with a byte order mark, which its own library does not read")
+    return text
+
+
 def padding_token(source: Path) -> str:
     """The token that the checkpoint's own tokenizer pads with; the end of the text where it does not say."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
-            token = json.loads((source / name).read_bytes()).get("pad_token")
+            token = read_json(source / name).get("pad_token")
         except (OSError, ValueError, AttributeError):
             continue
         token = token.get("content") if isinstance(token, dict) else token

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdbuild.documents import DocumentError, read_bytes, read_json
+
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
 _HUB_NAME = re.compile(r"(?P<owner>[A-Za-z0-9][\w.-]*)/[A-Za-z0-9][\w.-]*")
 # The model card's own way to say that the license has no short name.
 _OTHER = "other"
 _LONGEST_TITLE = 200
+_LONGEST_FRONT_MATTER = 200_000  # characters; results of evaluations in the largest known ones take some 50,000
+_DEEPEST = 32
+_MOST_EVENTS = 50_000
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,25 @@ def _front_matter(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        found = _FRONT_MATTER.search(path.read_text(encoding="utf-8"))
-        content = yaml.safe_load(found[1]) if found else None
-    except (OSError, ValueError, yaml.YAMLError):
+        found = _FRONT_MATTER.search(read_bytes(path).decode("utf-8").replace("\r\n", "\n"))
+        content = yaml.safe_load(found[1]) if found and _is_modest(found[1]) else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _is_modest(text: str) -> bool:
+    """Whether YAML is of a size and depth that a card's could have, and without aliases, which could multiply it."""
+    import yaml
+
+    depth = 0
+    if len(text) > _LONGEST_FRONT_MATTER:
+        return False
+    for events, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST or events > _MOST_EVENTS:
+            return False
+    return True
 
 
 def _license(front: Mapping[str, Any]) -> str:
@@ -70,7 +88,10 @@ def _license(front: Mapping[str, Any]) -> str:
 def _license_title(directory: Path) -> str:
     """The first line of the license file: licenses begin with their names."""
     for path in sorted(directory.glob("LICENSE*")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+        except (OSError, DocumentError):
+            continue
         titles = [line.strip(" #*\t") for line in lines if line.strip(" #*\t")]
         if titles:
             return titles[0][:_LONGEST_TITLE]
@@ -81,8 +102,8 @@ def _name(directory: Path) -> str:
     """`owner/name` by the configuration; paths of somebody's own machine are no names."""
     for file in ("model_index.json", "config.json"):
         try:
-            content = json.loads((directory / file).read_bytes())
-        except (OSError, ValueError):
+            content = read_json(directory / file)
+        except (OSError, DocumentError):
             continue
         name = content.get("_name_or_path") if isinstance(content, dict) else None
         if isinstance(name, str) and _HUB_NAME.fullmatch(name):

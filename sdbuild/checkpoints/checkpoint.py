@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbuild.checkpoints.float8 import FORMATS, decoder, scaled
+from sdbuild.documents import read_json
 from sdbuild.models.errors import ModelError
 
 # safetensors' type names → ours. NumPy has no bfloat16: it is read as raw 16-bit words and widened.
@@ -260,7 +261,7 @@ def _find(directory: Path) -> tuple[Path, str | None]:
 def _read_index(path: Path) -> dict[str, set[str]]:
     """Shard file → names of the tensors that it holds."""
     try:
-        weight_map = json.loads(path.read_text())["weight_map"]
+        weight_map = read_json(path)["weight_map"]
         shards: dict[str, set[str]] = {}
         for name, file in weight_map.items():
             shards.setdefault(file, set()).add(name)

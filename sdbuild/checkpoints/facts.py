@@ -14,11 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sdbuild.checkpoints.account.bounds import other_kind, out_of_bounds
 from sdbuild.checkpoints.architecture import Shape, if_known, unet_needs
 from sdbuild.checkpoints.header import HeaderError, read_header, read_numbers
 from sdbuild.checkpoints.markers import MarkerError, PredictionType, read_markers
 from sdbuild.checkpoints.published import PUBLISHED, VARIATIONS
 from sdbuild.checkpoints.single_file import SingleFileError, describe
+from sdbuild.documents import DocumentError, open_regular, read_json
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.references import ModelKind, ModelReference
 from sdbuild.recipe.vocabulary import Component
@@ -220,6 +222,11 @@ def _facts(folders: Mapping[str, Path], index: Mapping[str, Any], scheduler: Map
         )
         for name in names
     }
+    for name, facts in found.items():
+        if held := other_kind(facts.class_name, facts.config):
+            where = folders[name] / "config.json"
+            what = f"is a {held}'s, and model_index.json lists a {facts.class_name} for {name}"
+            raise _unreadable(where, what, "one of the two is of another checkpoint; download both again")
     prediction = scheduler.get("prediction_type", "epsilon") if scheduler else None
     return CheckpointFacts(_family(found, index), found, prediction)
 
@@ -277,28 +284,30 @@ def _count_in_file(path: Path) -> int:
 def _read_header(path: Path) -> dict[str, Any]:
     """The header of a safetensors file, each tensor with its shape."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_LONGEST_HEADER, path.stat().st_size - 8):
                 raise _unreadable(path, "is not a whole safetensors file", "download it again")
             header = json.loads(file.read(length))
         if not all(name == "__metadata__" or min(tensor["shape"], default=0) >= 0 for name, tensor in header.items()):
             raise ValueError("a shape is negative")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, f"cannot be read: {error}", "download it again") from error
     return dict(header)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no file."""
+    """The object in a JSON file, every value that is read within its bounds; empty where there is no file."""
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, DocumentError) as error:
         raise _unreadable(path, f"cannot be read: {error}", "download it again") from error
     if not isinstance(data, dict):
         raise _unreadable(path, "is not a JSON object", "download it again")
+    if wrong := next(out_of_bounds(data), None):
+        raise _unreadable(path, wrong, "take the file of the model that the weights are of")
     return data
 
 

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from sdbuild.documents import open_regular
 from sdbuild.errors import SdbuildError
 
 # A limit of the specification; a longer header is a damaged file.
@@ -70,7 +71,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_LONGEST, size - 8):
                 raise HeaderError(f"{path}: is not a whole safetensors file; download it again")
@@ -78,7 +79,7 @@ def read_header(path: Path) -> Header:
         metadata = content.pop("__metadata__", None) or {}
         tensors = {name: TensorHeader(tuple(entry["shape"]), str(entry["dtype"])) for name, entry in content.items()}
         offsets = {name: _offsets(entry["data_offsets"]) for name, entry in content.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HeaderError(f"{path}: cannot be read: {error!r}; download it again") from error
     for name, tensor in tensors.items():
         start, end = offsets[name]

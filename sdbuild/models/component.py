@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sdbuild.checkpoints.account.bounds import out_of_bounds
+from sdbuild.documents import DocumentError, read_json
 from sdbuild.models.errors import ModelError
 from sdbuild.tensors import TensorSpec, Weight
 
@@ -68,11 +69,15 @@ def read_config(checkpoint: Path, *classes: str) -> dict[str, Any]:
     """
     path = checkpoint / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}). A component needs its config.json.") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}).") from error
+    except DocumentError as error:
+        raise ModelError(f"{path}: cannot be read: {error}. Download it again.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: is not a JSON object. Download it again.")
+    if wrong := next(out_of_bounds(config), None):
+        raise ModelError(f"{path}: {wrong}. Take the file of the model that the weights are of.")
     name = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
     if classes and name not in (None, *classes):
         raise ModelError(f"{path}: holds a {name}; this component can be built from {' or '.join(classes)}.")

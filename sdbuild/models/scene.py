@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbuild.components import TOKENIZERS
+from sdbuild.documents import read_json
 from sdbuild.families import Family, of_components
 from sdbuild.models.registry import function, registered
 from sdbuild.models.samples import Scene, training_schedule
@@ -36,7 +36,7 @@ def scene_of(inputs: Mapping[str, Path], arguments: Mapping[str, Any]) -> Scene:
     """
     # A multilingual projection is a TorchScript module, which has none.
     path = inputs["checkpoint"] / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_json(path) if path.is_file() else {}
     facts: dict[str, Any] = {"t5": arguments["component"] == _T5}
     for field, name in (("vocab_size", "vocabulary"), ("scaling_factor",) * 2, ("shift_factor",) * 2):
         if config.get(field) is not None:
@@ -52,7 +52,7 @@ def scene_of(inputs: Mapping[str, Path], arguments: Mapping[str, Any]) -> Scene:
 
 def read_schedule(inputs: Mapping[str, Path]) -> dict[str, Any]:
     """The checkpoint's `scheduler_config.json`."""
-    configuration: dict[str, Any] = json.loads((inputs["scheduler"] / "scheduler_config.json").read_bytes())
+    configuration: dict[str, Any] = read_json(inputs["scheduler"] / "scheduler_config.json")
     return configuration
 
 

@@ -10,6 +10,7 @@ from sdbuild.builtin import shapes
 from sdbuild.checkpoints import offline
 from sdbuild.checkpoints.facts import CheckpointFacts, read_checkpoint_facts, read_single_file_facts
 from sdbuild.checkpoints.files import ADAPTER_SETTINGS, ADAPTER_STEM, BUILTIN_GENERATOR, SINGLE_FILE, select_files
+from sdbuild.checkpoints.local import list_checkpoint
 from sdbuild.checkpoints.lora.files import lora_files
 from sdbuild.checkpoints.markers import PredictionType
 from sdbuild.plan.errors import PlanError
@@ -139,12 +140,9 @@ class Source:
 
     @cached_property
     def _listing(self) -> tuple[str, ...]:
-        """The directory's files, two levels deep: a checkpoint of diffusers' layout has no deeper ones."""
+        """The directory's files; raises `RecipeError` where one of them must not be read."""
         assert self.path is not None
-        names = []
-        for path in self.path.iterdir():
-            names += [f"{path.name}/{child.name}" for child in path.iterdir()] if path.is_dir() else [path.name]
-        return tuple(sorted(names))
+        return list_checkpoint(self.path)
 
 
 def local_facts(path: Path, prediction_type: PredictionType | None = None) -> CheckpointFacts | None:
@@ -154,6 +152,7 @@ def local_facts(path: Path, prediction_type: PredictionType | None = None) -> Ch
         RecipeError: it cannot be read, or is none.
     """
     if not path.is_file():
+        list_checkpoint(path)
         return read_checkpoint_facts(path)
     if path.suffix != ".safetensors":
         return None

@@ -69,5 +69,7 @@ def _find(directories: Sequence[Path]) -> list[Path]:
     found: dict[str, Path] = {}
     for directory in directories:
         for path in sorted(directory.glob("*.yaml")):
-            found.setdefault(path.stem, path)
+            # `.#k.yaml` and `._k.yaml` are what editors and a Mac's file systems leave beside a file that they need.
+            if not path.name.startswith(".") and path.is_file():
+                found.setdefault(path.stem, path)
     return [found[name] for name in sorted(found)]

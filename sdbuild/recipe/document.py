@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from sdbuild.documents import DocumentError, read_bytes
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest
 from sdbuild.recipe.scalars import AmbiguousScalar, read_plain
 from sdbuild.recipe.tree import Entry, Mapping, Node, Scalar, Sequence, height_of
@@ -42,7 +43,9 @@ def read_document(path: Path) -> tuple[Mapping | None, list[Diagnostic]]:
             return unreadable(
                 "too-large", f"the file has {size} bytes, more than {MAXIMUM_BYTES}", "is this the file that you meant?"
             )
-        data = path.read_bytes()
+        data = read_bytes(path, MAXIMUM_BYTES)
+    except DocumentError as error:
+        return unreadable("unreadable", f"cannot be read: {error}", "is this the file that you meant?")
     except OSError as error:
         return unreadable("unreadable", f"cannot be read: {error.strerror}", "check the path and its permissions")
     try:

@@ -78,10 +78,25 @@ def _read(path: Path, directories: Listed[Path], children: tuple[Path, ...]) -> 
         mistakes.append(_mistake("extends-depth", text, entry.value.span, "extend a more basic recipe directly"))
         return None, mistakes
     base, base_mistakes = _read(base_path, directories, chain)
+    if any(not _may_be_shown(each, path, directories) for each in base_mistakes):
+        # It may be anybody's file, with anything in it.
+        text = f"`extends`: {entry.value.span.text.partition(':')[2].strip()[:80]} is no recipe"
+        base_mistakes = [_mistake("unknown-recipe", text, entry.value.span, "a recipe begins with `name:`")]
     mistakes += base_mistakes
     if base is None:
         return None, mistakes
     return merge(_inherited(base, own), own), mistakes
+
+
+def _may_be_shown(mistake: Diagnostic, child: Path, directories: Listed[Path]) -> bool:
+    """Whether a mistake's line may be quoted: its file lies where recipes do, or says that it is one."""
+    if mistake.span is None:
+        return True
+    path = mistake.span.path.resolve()
+    if any(path.is_relative_to(folder.resolve()) for folder in (child.parent, *directories)):
+        return True
+    root, _ = read_document(path)
+    return root is not None and "name" in root.entries
 
 
 def _locate(node: Node, path: Path, directories: Listed[Path], mistakes: list[Diagnostic]) -> Path | None:
@@ -95,7 +110,7 @@ def _locate(node: Node, path: Path, directories: Listed[Path], mistakes: list[Di
         return None
     if is_path(node.value):
         found = path.parent / user_path(node.value)
-        if not found.is_file():
+        if found.suffix not in (".yaml", ".yml") or not found.is_file():
             mistakes.append(_mistake("unknown-recipe", f"`extends`: no file `{node.value}`", node.span, _beside(found)))
             return None
         return found

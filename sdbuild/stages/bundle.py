@@ -18,6 +18,8 @@ from sdbuild.bundle.errors import BundleError
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES, find_models
 from sdbuild.bundle.settings import swift_package
 from sdbuild.bundle.t5_tokenizer import write_t5_tokenizer
+from sdbuild.bundle.vocabulary import check_ids
+from sdbuild.documents import read_json
 from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
 from sdbuild.interface.swift.files import T5_TOKENIZER, base_name
 from sdbuild.stages import Stage
@@ -75,6 +77,8 @@ def run(
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))
         if inversions := document.textual_inversions(inputs["tokenizer"], params.get("textual_inversions", ())):
             facts["textual_inversions"] = inversions
+        elif (encoder := inputs["index"] / "text_encoder" / "config.json").is_file():
+            check_ids(resources, read_json(encoder))  # textual inversions have added rows that no configuration tells
     document.write_json(out / DOCUMENT, _document(inputs, params, models, facts))
     progress(1.0, "checking the bundle")
     check(out)

@@ -7,12 +7,12 @@ either. An empty artifact is no input of what comes after, so that every other c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sdbuild.checkpoints.noise_schedule import velocity_tables
+from sdbuild.documents import read_json
 from sdbuild.prediction import write_tables
 from sdbuild.stages import Stage
 
@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Write the tables, or nothing."""
     path = inputs["index"] / SCHEDULER
-    tables = velocity_tables(json.loads(path.read_bytes())) if path.is_file() else None
+    tables = velocity_tables(read_json(path)) if path.is_file() else None
     if tables is not None:
         write_tables(out, *tables)
     progress(1.0, "the UNet's output is left as it is" if tables is None else "noise is computed from the velocity")

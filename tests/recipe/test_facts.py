@@ -115,10 +115,13 @@ def test_parameters_are_counted_over_shards_of_one_variant(tmp_path: Path) -> No
 
 def test_a_configuration_stands_in_for_missing_weights(tmp_path: Path) -> None:
     assert read_checkpoint_facts(pipeline(tmp_path / "a", PUBLISHED["sd1"]["unet"])).parameters("unet") == 859_520_964
-    # One that does not say which blocks the network has, or says it in no known way, tells no count.
+    # One that does not say which blocks the network has tells no count; one that says it in no known way is refused.
     assert read_checkpoint_facts(pipeline(tmp_path / "b", SD1_UNET)).parameters("unet") is None
     strange = PUBLISHED["sd1"]["unet"] | {"block_out_channels": "many"}
-    assert read_checkpoint_facts(pipeline(tmp_path / "c", strange)).parameters("unet") is None
+    with pytest.raises(
+        RecipeError, match="`block_out_channels` is 'many', and must be a list of whole numbers above 0"
+    ):
+        read_checkpoint_facts(pipeline(tmp_path / "c", strange))
 
 
 def test_loose_folders(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ It does so with swift-transformers 0.1.8, whose sources are named beside each ru
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from sdbuild.bundle.linter.violation import Violation
 from sdbuild.bundle.t5_tokenizer import TOKENIZER, prepends
+from sdbuild.documents import read_json
 from sdbuild.interface.swift.files import T5_TOKENIZER
 
 _CONFIGURATION = T5_TOKENIZER[0]
@@ -41,7 +41,7 @@ def lint_t5_tokenizer(resources: Path) -> Iterator[Violation]:
     if not all((resources / name).is_file() for name in T5_TOKENIZER):
         return
     try:
-        configuration, whole = (json.loads((resources / name).read_bytes()) for name in T5_TOKENIZER)
+        configuration, whole = (read_json(resources / name) for name in T5_TOKENIZER)
         yield from _lint_parts(whole)
         yield from _lint_vocabulary(whole, configuration)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sdbuild.bundle.byte_pairs import WORD_END, BytePairs
 from sdbuild.bundle.linter.violation import Violation
 from sdbuild.bundle.tokenizer import END, PADDING, START
+from sdbuild.documents import read_json
 from sdbuild.interface.swift.files import MERGES, VOCABULARY
 
 _MOST_SHOWN = 5
@@ -51,7 +51,7 @@ def lint_new_tokens(resources: Path, inversions: Sequence[Mapping[str, Any]]) ->
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
-    content = json.loads(path.read_bytes())
+    content = read_json(path, unique=True)
     if not isinstance(content, dict) or not content:
         raise ValueError("not a JSON object of token → id")
     ids = list(content.values())

@@ -30,25 +30,40 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= _LARGEST_NUMBER  # which neither NaN nor an infinity is
 
 
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list | tuple) and all(map(fits, value))
+    return lambda value: isinstance(value, list | tuple) and len(value) <= _LONGEST_LIST and all(map(fits, value))
 
 
-INTEGER = Form("a whole number", _is_integer)
-COUNT = Form("a whole number above 0", lambda value: _is_integer(value) and value > 0)
+# Generous to every published network, and far below what a size in memory or a product of sizes could not bear.
+_LARGEST_COUNT = 2**24
+_LARGEST_INTEGER = 2**31
+_LARGEST_NUMBER = 1e6
+_LONGEST_LIST = 10_000
+_LONGEST_TEXT = 1000
+
+INTEGER = Form("a whole number", lambda value: _is_integer(value) and abs(value) < _LARGEST_INTEGER)
+COUNT = Form("a whole number above 0", lambda value: _is_integer(value) and 0 < value <= _LARGEST_COUNT)
+INDEX = Form("a whole number from 0", lambda value: _is_integer(value) and 0 <= value <= _LARGEST_COUNT)
 NUMBER = Form("a number", _is_number)
+POSITIVE = Form("a number above 0", lambda value: _is_number(value) and value > 0)
+SHARE = Form("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
 BOOLEAN = Form("true or false", lambda value: isinstance(value, bool))
-TEXT = Form("text", lambda value: isinstance(value, str))
-COUNTS = Form("a list of whole numbers", _list_of(_is_integer))
+TEXT = Form("text", lambda value: isinstance(value, str) and len(value) <= _LONGEST_TEXT)
+COUNTS = Form("a list of whole numbers above 0", _list_of(COUNT.fits))
+INDICES = Form("a list of whole numbers from 0", _list_of(INDEX.fits))
 NUMBERS = Form("a list of numbers", _list_of(_is_number))
-TEXTS = Form("a list of names", _list_of(lambda value: isinstance(value, str)))
-COUNT_OR_COUNTS = Form("a whole number, or a list of them", lambda value: _is_integer(value) or COUNTS.fits(value))
+TEXTS = Form("a list of names", _list_of(TEXT.fits))
+COUNT_OR_COUNTS = Form(
+    "a whole number above 0, or a list of them", lambda value: COUNT.fits(value) or COUNTS.fits(value)
+)
 DEPTHS = Form(
     "a whole number, or a list of them, or of lists of them",
-    lambda value: _is_integer(value) or _list_of(lambda part: _is_integer(part) or COUNTS.fits(part))(value),
+    lambda value: INDEX.fits(value) or _list_of(lambda part: INDEX.fits(part) or INDICES.fits(part))(value),
 )
 BOOLEAN_OR_BOOLEANS = Form(
     "true or false, or a list of them", lambda value: isinstance(value, bool) or _list_of(BOOLEAN.fits)(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from sdbuild.checkpoints.account.towers import CLIP_TEXT, CLIP_VISION, SAFETY_CH
 from sdbuild.checkpoints.files import SINGLE_FILE, is_card
 from sdbuild.checkpoints.header import Header, HeaderError, TensorHeader, read_header
 from sdbuild.checkpoints.markers import PredictionType
+from sdbuild.documents import DocumentError, read_json
 
 CONFIG = "config.json"
 _CLASSES: Mapping[str, tuple[str, ...]] = {
@@ -78,8 +78,8 @@ def _read_all(files: Mapping[str, Path]) -> dict[str, Any]:
         contents[name] = None
         if name.endswith(".json"):
             try:
-                contents[name] = json.loads(path.read_bytes())
-            except (OSError, ValueError) as error:
+                contents[name] = read_json(path)
+            except (OSError, DocumentError) as error:
                 contents[name] = str(error)
     return contents
 

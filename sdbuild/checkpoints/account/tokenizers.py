@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
 from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, TEXT, Class, Setting, judge
+from sdbuild.documents import DocumentError, read_json
 
 _CLIENT = "the clients' tokenizer does so, or does without, whatever is said"
 _MODEL_LENGTH = "the recipe says the text's length"
@@ -51,8 +51,8 @@ def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry
     for name, path in files.items():
         if name.endswith(".json"):
             try:
-                contents[name] = json.loads(path.read_bytes())
-            except (OSError, ValueError) as error:
+                contents[name] = read_json(path)
+            except (OSError, DocumentError) as error:
                 yield Entry(name, Kind.FILE, name, Use.REFUSED, f"is no JSON ({error}); download it again")
                 return
             if not isinstance(contents[name], dict):

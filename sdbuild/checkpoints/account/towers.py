@@ -5,7 +5,7 @@ Names and defaults are those of transformers' configuration classes (a test comp
 
 from __future__ import annotations
 
-from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, COUNT, INTEGER, NUMBER, TEXT, Class, Setting
+from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, COUNT, INTEGER, NUMBER, POSITIVE, TEXT, Class, Setting
 
 _TRAINING = "acts in training alone"
 _TOKENIZER = "the tokenizer's files say it"
@@ -36,7 +36,7 @@ _TOWER = {
     "num_hidden_layers": Setting(COUNT, 12),
     "num_attention_heads": Setting(COUNT, 8),
     "hidden_act": Setting(TEXT, "quick_gelu", _ACTIVATIONS),
-    "layer_norm_eps": Setting(NUMBER, 1e-5),
+    "layer_norm_eps": Setting(POSITIVE, 1e-5),
     "projection_dim": Setting(COUNT, 512),
     "attention_dropout": Setting(NUMBER, 0.0, harmless=_TRAINING),
     "dropout": Setting(NUMBER, 0.0, harmless=_TRAINING),
