@@ -11,6 +11,7 @@ from pathlib import Path
 from sdbuild.commands import all_commands, load_command
 from sdbuild.console.plain_errors import PlainErrors
 from sdbuild.console.variables import BUILD, Variable
+from sdbuild.stages import load_stage, stage_names
 
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _DOCS = Path(__file__).parents[2] / "docs"
@@ -37,6 +38,11 @@ def _variables(variables: Iterable[Variable]) -> str:
     return _table(("variable", "meaning", "default"), rows)
 
 
+def _stages() -> str:
+    rows = ((f"`{stage.name}`", stage.reads, stage.result) for stage in map(load_stage, stage_names()))
+    return _table(("stage", "inputs", "result"), rows)
+
+
 def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [headings, tuple("---" for _ in headings), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
@@ -46,6 +52,7 @@ def generated_tables() -> Mapping[str, str]:
     """Every generated table by name."""
     return {
         "commands": _commands(),
+        "stages": _stages(),
         "build-variables": _variables(BUILD),
         "generate-variables": _variables(load_command("generate").variables),
         "diagnose-variables": _variables(load_command("diagnose").variables),

@@ -11,26 +11,7 @@ from sdbuild.console.endings import described
 from sdbuild.console.reporter import reporter_for
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Session, doc_of
-
-_GROUPS = {
-    "source": "fetch or read the files of each component",
-    "fuse": "add LoRAs to the weights",
-    "embed": "make textual inversions words of tokenizer and text encoders",
-    "prediction": "see whether noise must be computed from what UNets predict",
-    "account": "tell what becomes of everything in the sources",
-    "convert": "convert each component",
-    "quantize": "palettize weights",
-    "chunk": "split UNets in two",
-    "reference": "run the original models on the inputs that packages are compared with",
-    "verify": "compare each package with the original model",
-    "compile": "compile packages (on a Mac)",
-    "bundle": "put bundles together",
-    "variant": "put together what the contact sheet is drawn with",
-    "sheet": "draw the contact sheet",
-}
-
-_FILES = {"bundle": "bundle.json", "sheet": "contact-sheet.png"}
-# The file that stands for a product.
+from sdbuild.stages import load_stage, stage_names
 
 
 def doit_config(session: Session) -> dict[str, Any]:
@@ -49,9 +30,9 @@ def doit_config(session: Session) -> dict[str, Any]:
 def doit_tasks(session: Session) -> Iterator[dict[str, Any]]:
     """The graph in doit's form: a group a stage, a subtask an action."""
     present = {action.name.partition(":")[0] for action in session.plan.graph}
-    for stage, doc in _GROUPS.items():
-        if stage in present:
-            yield {"basename": stage, "name": None, "doc": doc}
+    for name, doc in groups().items():
+        if name in present:
+            yield {"basename": name, "name": None, "doc": doc}
     for action in session.plan.graph:
         yield _task(session, action)
     yield from _shared_names(session)
@@ -75,6 +56,14 @@ def _shared_names(session: Session) -> Iterator[dict[str, Any]]:
         }
 
 
+def groups() -> dict[str, str]:
+    """The first halves of tasks' names, and what such tasks do, in the order in which artifacts go through them."""
+    found: dict[str, str] = {}
+    for stage in map(load_stage, stage_names()):
+        found |= {**dict(stage.further_groups), stage.name: stage.group}
+    return found
+
+
 def _task(session: Session, action: Action) -> dict[str, Any]:
     stage, _, name = action.name.partition(":")
     task: dict[str, Any] = {
@@ -94,7 +83,7 @@ def _task(session: Session, action: Action) -> dict[str, Any]:
     output = session.statuses.output(action)
     if output is not None:
         task["task_dep"] = [producer.name for producer in closure(action)]
-        task["targets"] = [str(output / _FILES[action.stage.name])]
+        task["targets"] = [str(output / str(action.stage.product))]
         task["clean"] = [(_clean, [session, action, str(output)])]
     return task
 

@@ -8,9 +8,6 @@ from typing import Any
 from sdbuild.plan.tools import installed_version
 from sdbuild.stages import Stage
 
-_PRODUCTS = ("bundle", "sheet")
-# By their tasks' names: the bundles that a contact sheet is drawn with, its variants, stay in the cache.
-
 KEY_FORMAT = 1
 """Raised when the meaning of key documents changes; every older result is then out of reach."""
 
@@ -64,7 +61,9 @@ class Graph:
 
     def products(self) -> tuple[Action, ...]:
         """The actions whose results are put into the output folder: a bundle for each target, and contact sheets."""
-        return tuple(action for action in self.actions if action.name.partition(":")[0] in _PRODUCTS)
+        # By their tasks' names: the bundles that a contact sheet is drawn with, its variants, stay in the cache.
+        made = (action for action in self.actions if action.stage.product is not None)
+        return tuple(action for action in made if action.name.partition(":")[0] == action.stage.name)
 
     def restricted(self, targets: Iterable[str]) -> "Graph":
         """The part of the graph that some targets need; names stay as they are."""

@@ -20,7 +20,12 @@ from sdbuild.plan.loras import ADAPTED
 from sdbuild.plan.sources import Source
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
-from sdbuild.recipe.vocabulary import UNET_REFINER
+from sdbuild.recipe.vocabulary import UNET_REFINER, Precision
+from sdbuild.stages import account, chunk, convert, embed, fuse, prediction, quantize, reference, verify
+from sdbuild.stages import bundle_parameters as bundle
+from sdbuild.stages import compile as compile_stage
+from sdbuild.stages import source as source_stage
+from sdbuild.stages.parameters import to_document
 
 SDXL, REFINER, SD3 = "sdxl", "sdxl-refiner", "sd3"
 
@@ -134,7 +139,7 @@ class TargetPlan:
                 base=f"bundle:{self.name}",
                 stage="bundle",
                 component=self.name,
-                parameters=self._bundle_parameters(),
+                parameters=to_document(self._bundle_parameters()),
                 inputs=inputs | verifications,
             )
         )
@@ -149,7 +154,7 @@ class TargetPlan:
             if draft.stage == "source" and not draft.inputs and self._kind(draft) in JUDGES:
                 roles[draft.component] = draft
         asked = {role: {"component": self._kind(draft), **self._asked[draft.base]} for role, draft in roles.items()}
-        return self._add(Draft("account:sources", "account", "sources", {"sources": asked}, roles))
+        return self._add(Draft("account:sources", "account", "sources", to_document(account.Parameters(asked)), roles))
 
     def _kind(self, draft: Draft) -> str:
         """What the account calls a source: its component, or which kind of single file it is."""
@@ -192,18 +197,18 @@ class TargetPlan:
                 whole = self._source(
                     SINGLE_FILE if source is self.model else f"{SINGLE_FILE}-{name}", source, SINGLE_FILE
                 )
-                parameters = {"component": component, "prediction_type": source.prediction_type}
-                return self._add(Draft(base, "source", name, parameters, {"checkpoint": whole}))
+                extraction = source_stage.Parameters(component, prediction_type=source.prediction_type)
+                return self._add(Draft(base, "source", name, to_document(extraction), {"checkpoint": whole}))
             asked: dict[str, Any] = {"source": source.label}
             if component == SINGLE_FILE and source.prediction_type is not None:
                 asked["prediction_type"] = source.prediction_type
             self._asked[base] = asked
             precision = self._source_precision(name)
             parameters, files = source.parameters(component, precision), source.files(component, precision)
-            self._add(Draft(base, "source", name, parameters, files=files))
+            self._add(Draft(base, "source", name, to_document(parameters), files=files))
         return self._drafts[base]
 
-    def _source_precision(self, name: str) -> str | None:
+    def _source_precision(self, name: str) -> Precision | None:
         """The precision that a source's weights are needed in: the highest of the models that are made from it."""
         needed = {self._precision(part) for part in self._parts() if part.source == name}
         if not needed:
@@ -222,7 +227,8 @@ class TargetPlan:
     def _checkpoint(self, part: Part) -> Draft:
         if part.name == PROJECTION and self.projection is not None:
             files = {PROJECTION_FILE: self.projection}
-            return self._add(Draft(f"source:{part.name}", "source", part.name, {"component": part.name}, files=files))
+            parameters = to_document(source_stage.Parameters(part.name))
+            return self._add(Draft(f"source:{part.name}", "source", part.name, parameters, files=files))
         if part.component in CONDITIONERS:
             return self._source(part.name, self._origin(part), part.component)
         if part.name == UNET_REFINER:
@@ -238,17 +244,18 @@ class TargetPlan:
         if not self.textual_inversions or self._bundled_tokenizer is None:
             return own
         encoders = [encoder for encoder in _CLIP if encoder in self.recipe.components]
-        parameters: dict[str, Any] = {"component": name, "encoders": encoders}
         inputs, tokens = {"checkpoint": own}, {}
         for number, (source, token) in enumerate(self.textual_inversions, start=1):
             role = f"embedding-{number}"
             inputs[role], tokens[role] = self._source(role, source, SINGLE_FILE), token
+        stated: dict[str, str | None] | None = None
         if name in _TEXT_ENCODERS:
             tokenizer = self._bundled_tokenizer
             inputs["tokenizer"] = self._embed(tokenizer, self._source(tokenizer, self.model, tokenizer))
         else:
-            parameters["tokens"] = tokens
-        return self._add(Draft(f"embed:{name}", "embed", name, parameters, inputs))
+            stated = tokens
+        parameters = embed.Parameters(name, tuple(encoders), stated)
+        return self._add(Draft(f"embed:{name}", "embed", name, to_document(parameters), inputs))
 
     def _fuse(self, name: str) -> Draft:
         """The files of a component of the pipeline with every LoRA in them."""
@@ -259,7 +266,7 @@ class TargetPlan:
         for number, (source, weight) in enumerate(self.loras, start=1):
             role = f"lora-{number}"
             inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), _decimal(weight)
-        return self._add(Draft(f"fuse:{name}", "fuse", name, {"component": name, "weights": weights}, inputs))
+        return self._add(Draft(f"fuse:{name}", "fuse", name, to_document(fuse.Parameters(name, weights)), inputs))
 
     @cached_property
     def _family(self) -> str | None:
@@ -305,23 +312,22 @@ class TargetPlan:
             parameters["family"] = REFINER
         return parameters
 
-    def _precision(self, part: Part) -> str:
-        return str(self.recipe.precision_of(part.setting, self._family))
+    def _precision(self, part: Part) -> Precision:
+        return self.recipe.precision_of(part.setting, self._family)
 
     def _attention(self) -> str:
         return (self.recipe.attention_implementation or self.target.attention_implementation).value
 
     def _convert(self, part: Part) -> Draft:
-        parameters = self._interface(part) | {
-            "precision": self._precision(part),
-            "deployment_target": self.recipe.deployment_target,
-        }
-        if part.component in _DENOISERS:
-            parameters["attention_implementation"] = self._attention()
-        if part.name != PROJECTION and (origin := self._origin(part).hub):
-            parameters["origin"] = origin
+        parameters = convert.Parameters(
+            **self._interface(part),
+            precision=self._precision(part),
+            deployment_target=self.recipe.deployment_target,
+            attention_implementation=self._attention() if part.component in _DENOISERS else None,
+            origin=(self._origin(part).hub or "") if part.name != PROJECTION else "",
+        )
         inputs = {"checkpoint": self._checkpoint(part)} | self._prediction(part)
-        return self._add(Draft(f"convert:{part.name}", "convert", part.name, parameters, inputs))
+        return self._add(Draft(f"convert:{part.name}", "convert", part.name, to_document(parameters), inputs))
 
     def _prediction(self, part: Part | None = None) -> dict[str, Draft]:
         """What makes noise of a UNet's velocity, where the recipe wants noise; known once the checkpoint's index is.
@@ -333,23 +339,28 @@ class TargetPlan:
         if not predicts or self.recipe.unet.prediction != "epsilon":
             return {}
         index = {"index": self._source("index", self.model, "index")}
-        return {"prediction": self._add(Draft("prediction:unet", "prediction", "unet", {}, index))}
+        parameters = to_document(prediction.Parameters())
+        return {"prediction": self._add(Draft("prediction:unet", "prediction", "unet", parameters, index))}
 
     def _shrinking(self, part: Part) -> Iterator[Draft]:
         """The quantized model, then its chunks, where the recipe asks for them."""
         package = self._drafts[f"convert:{part.name}"]
         bits = self.recipe.bits(part.setting)
         if bits is not None:
-            parameters = {"bits": bits, **self._compression(part)}
+            compression = self._compression(part)
+            parameters = to_document(quantize.Parameters(bits, compression.method, compression.group_size))
             package = self._add(Draft(f"quantize:{part.name}", "quantize", part.name, parameters, {"package": package}))
             yield package
         if part.is_unet and self.recipe.unet.chunks == 2:
-            yield self._add(Draft(f"chunk:{part.name}", "chunk", part.name, {}, {"package": package}))
+            yield self._add(
+                Draft(f"chunk:{part.name}", "chunk", part.name, to_document(chunk.Parameters()), {"package": package})
+            )
 
-    def _compression(self, part: Part) -> dict[str, Any]:
+    def _compression(self, part: Part) -> bundle.CompressedPart:
         """How a part's weights are made smaller: the method, and the channels that share a table."""
         linear = self.recipe.is_linear(part.setting)
-        return {"method": "linear" if linear else "palette", "group_size": self.recipe.group_size.get(part.setting)}
+        group_size = self.recipe.group_size.get(part.setting)
+        return bundle.CompressedPart("linear" if linear else "palette", group_size)
 
     def _verify(self, part: Part, after: str, package: Draft, whole: Draft | None = None) -> dict[str, Draft]:
         """The comparison of one artifact with the original module, by its role in the bundle."""
@@ -360,28 +371,26 @@ class TargetPlan:
         inputs = {"package": package, "reference": self._reference(part)}
         if after == "chunk" and whole is not None:
             inputs["whole"] = whole
-        parameters = {
-            "component": part.component,
-            "after": after,
-            "precision": self._precision(part),
-            "bits": bits,
-            "method": None if bits is None else self._compression(part)["method"],
-            "gates": gates,
-        }
+        parameters = verify.Parameters(
+            component=part.component,
+            after=after,
+            precision=self._precision(part),
+            bits=bits,
+            method=None if bits is None else self._compression(part).method,
+            gates=gates,
+        )
         name = f"{after}-{part.name}"
-        return {f"verify-{name}": self._add(Draft(f"verify:{name}", "verify", name, parameters, inputs))}
+        return {f"verify-{name}": self._add(Draft(f"verify:{name}", "verify", name, to_document(parameters), inputs))}
 
     def _reference(self, part: Part) -> Draft:
         """The original module's answers, which every verification of a part is compared with."""
         inputs = {"checkpoint": self._checkpoint(part)}
         if part.component in _DENOISERS:
             inputs |= self._conditioning(part) | self._prediction(part)
-        parameters = self._interface(part) | {
-            "precision": self._precision(part),
-            "samples": SAMPLES,
-            "seed": SEED,
-        }
-        return self._add(Draft(f"reference:{part.name}", "reference", part.name, parameters, inputs))
+        parameters = reference.Parameters(
+            **self._interface(part), precision=self._precision(part), samples=SAMPLES, seed=SEED
+        )
+        return self._add(Draft(f"reference:{part.name}", "reference", part.name, to_document(parameters), inputs))
 
     def _conditioning(self, part: Part) -> dict[str, Draft]:
         """What realistic inputs of a denoiser are computed with: text states and the schedule's time steps."""
@@ -401,13 +410,13 @@ class TargetPlan:
 
     def _compile(self, part: Part, package: Draft) -> Draft:
         assert self.compiler is not None
-        platform = "macos" if self.target.os == "macOS" else "ios"
+        parameters = compile_stage.Parameters("macos" if self.target.os == "macOS" else "ios")
         return self._add(
             Draft(
                 base=f"compile:{part.name}",
                 stage="compile",
                 component=part.name,
-                parameters={"platform": platform},
+                parameters=to_document(parameters),
                 inputs={"package": package},
                 tools={"coremlcompiler": self.compiler},
             )
@@ -421,48 +430,46 @@ class TargetPlan:
                 return tokenizer
         return None
 
-    def _bundle_parameters(self) -> dict[str, Any]:
+    def _bundle_parameters(self) -> bundle.Parameters:
         """What `bundle.json` says of recipe and target: not the description, so that editing it builds nothing."""
         recipe, target = self.recipe, self.target
         parts = list(self._parts())
-        # Only where there are any, so that bundles without have the keys that they had.
-        inversions = [_described(source) for source, _ in self.textual_inversions]
-        added = {
-            "t2i_adapters": _named(self.t2i_adapters),
-            "textual_inversions": inversions,
-            "clip_skip": recipe.clip_skip,
-        }
-        return {name: sources for name, sources in added.items() if sources} | {
-            "recipe": recipe.name,
-            "model": _described(self.model),
-            "components": [component.value for component in recipe.components],
-            "attention_implementation": self._attention(),
-            "latent": {"height": recipe.latent.height, "width": recipe.latent.width},
-            "text_sequence_length": recipe.text_sequence_length,
-            "unet": {"batch": recipe.unet.batch, "chunks": recipe.unet.chunks},
-            "quantization": {part.name: recipe.bits(part.setting) for part in parts},
-            "compression": {part.name: self._compression(part) for part in parts},
-            "precision": {part.name: self._precision(part) for part in parts},
-            "controlnets": _named(self.controlnets),
-            "refiner": None if self.refiner is None else _described(self.refiner),
-            "vae_checkpoint": None if self.vae is None else _described(self.vae),
-            "loras": [_described(source) | {"weight": _decimal(weight)} for source, weight in self.loras],
-            "deployment_target": recipe.deployment_target,
-            "target": {
-                "name": target.name,
-                "device": target.device,
-                "chip": target.chip,
-                "os": target.os,
-                "os_version": target.os_version,
-                "os_generation": target.os_generation,
-                "app_memory": app_memory(target),
-                "compute_unit": (recipe.compute_unit or target.compute_unit).value,
-            },
-            "reduce_memory": bool(recipe.reduce_memory),
-            "allowed_rules": sorted(recipe.allow),
-            "compiled": self.compiler is not None,
-            "verified": self.verify,
-        }
+        return bundle.Parameters(
+            recipe=recipe.name,
+            model=_described(self.model),
+            components=tuple(component.value for component in recipe.components),
+            attention_implementation=self._attention(),
+            latent=bundle.Size(recipe.latent.height, recipe.latent.width),
+            text_sequence_length=recipe.text_sequence_length,
+            unet=bundle.UnetShape(recipe.unet.batch, recipe.unet.chunks),
+            quantization={part.name: recipe.bits(part.setting) for part in parts},
+            compression={part.name: self._compression(part) for part in parts},
+            precision={part.name: self._precision(part) for part in parts},
+            controlnets=_named(self.controlnets),
+            refiner=None if self.refiner is None else _described(self.refiner),
+            vae_checkpoint=None if self.vae is None else _described(self.vae),
+            loras=tuple(
+                bundle.FusedLora(**vars(_described(source)), weight=_decimal(weight)) for source, weight in self.loras
+            ),
+            deployment_target=recipe.deployment_target,
+            target=bundle.Device(
+                name=target.name,
+                device=target.device,
+                chip=target.chip,
+                os=target.os,
+                os_version=target.os_version,
+                os_generation=target.os_generation,
+                app_memory=app_memory(target),
+                compute_unit=(recipe.compute_unit or target.compute_unit).value,
+            ),
+            reduce_memory=bool(recipe.reduce_memory),
+            allowed_rules=tuple(sorted(recipe.allow)),
+            compiled=self.compiler is not None,
+            verified=self.verify,
+            t2i_adapters=_named(self.t2i_adapters),
+            textual_inversions=tuple(_described(source) for source, _ in self.textual_inversions),
+            clip_skip=recipe.clip_skip or None,
+        )
 
 
 def _decimal(weight: float) -> str:
@@ -470,15 +477,16 @@ def _decimal(weight: float) -> str:
     return repr(weight).removesuffix(".0")
 
 
-def _named(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
+def _named(sources: tuple[Source, ...]) -> tuple[bundle.ConditionerName, ...]:
     """ControlNets or T2I-Adapters as `bundle.json` names them."""
-    return [{"name": conditioner_name(source.label), **_described(source)} for source in sources]
+    return tuple(
+        bundle.ConditionerName(**vars(_described(source)), name=conditioner_name(source.label)) for source in sources
+    )
 
 
-def _described(source: Source) -> dict[str, Any]:
+def _described(source: Source) -> bundle.CheckpointName:
     """A checkpoint as `bundle.json` names it."""
-    described = {"version": source.label, "revision": source.revision, "source": source.kind}
-    return described | ({"file": source.file} if source.file is not None else {})
+    return bundle.CheckpointName(source.label, source.revision, source.kind, source.file)
 
 
 def _questions(after: str, bits: int | None, precision: str) -> tuple[str, ...]:

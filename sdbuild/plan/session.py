@@ -257,22 +257,5 @@ def _build_host(output: Path) -> Path:
 
 def doc_of(action: Action) -> str:
     """One line about a task for `doit list`."""
-    what = _DOCS[action.stage.name].format(action.component)
+    what = action.stage.title.format(action.component)
     return what if "@" not in action.name else f"{what}, for {', '.join(action.targets)}"
-
-
-_DOCS = {
-    "source": "the checkpoint's files of {}",
-    "fuse": "the checkpoint's {} with LoRAs added",
-    "embed": "the checkpoint's {} with textual inversions",
-    "prediction": "what makes noise of the velocity that {} may predict",
-    "account": "what becomes of everything in the sources",
-    "convert": "{} as a Core ML package",
-    "quantize": "{} with palettized weights",
-    "chunk": "{} split in two",
-    "reference": "the original model's answers, to compare {} with",
-    "verify": "signal of {} against the original model",
-    "compile": "{} compiled by Apple's compiler",
-    "bundle": "the Resources directory and bundle.json for {}",
-    "sheet": "pictures of every precision, side by side",
-}

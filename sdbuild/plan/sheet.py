@@ -9,6 +9,8 @@ from sdbuild.plan.graph import Draft
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.settings import ContactSheet, Quantization, Unet
 from sdbuild.recipe.vocabulary import Component, SheetBits
+from sdbuild.stages.parameters import to_document
+from sdbuild.stages.sheet import Parameters
 
 _DRAWS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2, Component.UNET, Component.VAE_DECODER)
 _WHOLE = "float16"
@@ -57,13 +59,15 @@ def sheet_drafts(plan: TargetPlan, sheet: ContactSheet, drafts: tuple[Draft, ...
         base="sheet:contact-sheet",
         stage="sheet",
         component="contact-sheet",
-        parameters={
-            "prompts": list(sheet.prompts),
-            "columns": list(columns),
-            "steps": sheet.steps,
-            "guidance_scale": exact(sheet.guidance_scale),
-            "seed": sheet.seed,
-        },
+        parameters=to_document(
+            Parameters(
+                prompts=sheet.prompts,
+                columns=tuple(columns),
+                steps=sheet.steps,
+                guidance_scale=exact(sheet.guidance_scale),
+                seed=sheet.seed,
+            )
+        ),
         inputs={f"original-{name}": folder for name, folder in folders.items()} | bundles,
     )
 

@@ -1,7 +1,7 @@
 """Where a build's models come from: the Hub, a local directory, or a checkpoint that sdbuild generates."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from sdbuild.plan.errors import PlanError
 from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import LockedRepository, source_name
 from sdbuild.recipe.references import Lora, ModelKind, ModelReference, Reference
+from sdbuild.recipe.vocabulary import Precision
+from sdbuild.stages.parameters import to_document
+from sdbuild.stages.source import Parameters
 
 
 @dataclass(frozen=True)
@@ -87,29 +90,29 @@ class Source:
             return None
         return f"{self.reference.version}@{self.revision}" if self.revision else self.reference.version
 
-    def parameters(self, component: str, precision: str | None) -> dict[str, Any]:
+    def parameters(self, component: str, precision: Precision | None) -> Parameters:
         """What the `source` stage reads for one component; a local directory's files need no parameters.
 
         Args:
             component: a key of `COMPONENT_FOLDERS`.
             precision: what the component's models are built in; None for a component without weights.
         """
-        version, revision = self.reference.version, self.revision
+        version = self.reference.version
         match self.kind:
             case "directory" | "file":
-                return {"component": component}
+                return Parameters(component)
             case "builtin":
-                return {"version": version, "component": component, "generator": BUILTIN_GENERATOR}
+                return Parameters(component, version=version, generator=BUILTIN_GENERATOR)
             case _:
-                parameters = {"version": version, "revision": revision, "component": component}
+                found = Parameters(component, version=version, revision=self.revision, precision=precision)
                 if component == SINGLE_FILE:
-                    parameters["file"] = self.reference.file
-                    if Path(self.reference.file or "").stem == ADAPTER_STEM:
-                        parameters["beside"] = ADAPTER_SETTINGS
-                parameters |= {"precision": precision} if precision is not None else {}
+                    beside = ADAPTER_SETTINGS if Path(self.reference.file or "").stem == ADAPTER_STEM else None
+                    found = replace(found, file=self.reference.file, beside=beside)
                 if self.locked is not None:
-                    return parameters | {"files": self._locked_files(parameters)}
-                return parameters | (offline.choice(version, parameters) if offline.is_asked_for() else {})
+                    return replace(found, files=self._locked_files(to_document(found)))
+                return (
+                    replace(found, **offline.choice(version, to_document(found))) if offline.is_asked_for() else found
+                )
 
     def files(self, component: str, precision: str | None) -> Mapping[str, Path]:
         """Path in the component's tree → file, for a local checkpoint; empty for all else.

@@ -48,7 +48,7 @@ def stage_sources() -> dict[str, StageSource]:
     closure = ImportClosure(_PACKAGE, passed_over=_CANNOT_CHANGE_A_RESULT)
     digests: dict[Path, str] = {}
     found = {}
-    for name in stages.STAGE_NAMES:
+    for name in stages.stage_names():
         files = closure.files(f"sdbuild.stages.{name}")
         digests |= {path: _file_digest(path) for path in files if path not in digests}
         lines = "".join(f"{path.relative_to(_PACKAGE).as_posix()} {digests[path]}\n" for path in files)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(found) or "all stages are as recorded")
     if options.accept or options.raised:
         kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-        names = stages.STAGE_NAMES if options.accept else options.raised
+        names = stages.stage_names() if options.accept else options.raised
         now = stage_sources()
         record = kept | {name: vars(now[name]) for name in names}
         RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -109,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raise_version(name: str) -> None:
-    if name not in stages.STAGE_NAMES:
-        raise PlanError(f"--raise {name}: no such stage; there are {', '.join(stages.STAGE_NAMES)}")
+    if name not in stages.stage_names():
+        raise PlanError(f"--raise {name}: no such stage; there are {', '.join(stages.stage_names())}")
     path = _PACKAGE / "stages" / f"{name}.py"
     version = stages.load_stage(name).version + 1
     path.write_text(_VERSION.sub(str(version), path.read_text(), count=1))

@@ -19,8 +19,30 @@ from sdbuild.checkpoints.files import files_in
 from sdbuild.checkpoints.pickle_header import pickle_header
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="account", version=1)
+
+@parameters
+class Parameters:
+    """What is asked of the sources.
+
+    Attributes:
+        sources: role → the fields of `sdbuild.checkpoints.account.sources.Asked`.
+    """
+
+    sources: Mapping[str, Mapping[str, Any]]
+
+
+STAGE = Stage(
+    name="account",
+    version=1,
+    parameters=Parameters,
+    title="what becomes of everything in the sources",
+    group="tell what becomes of everything in the sources",
+    reads="every source",
+    result="what of them is used, and what is not, with the reason",
+    follows=("source", "embed"),
+)
 
 FILE = "account.json"
 _SHOWN = 8
@@ -32,9 +54,8 @@ class AccountError(SdbuildError):
     exit_status = 2
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Read every source's headers and JSON.
 
     Raises:
@@ -44,7 +65,7 @@ def run(
     refused: list[str] = []
     for index, (role, folder) in enumerate(sorted(inputs.items())):
         progress(index / len(inputs), role)
-        account = account_of(Asked(**params["sources"][role]), files_in(folder), read_pickle=pickle_header)
+        account = account_of(Asked(**params.sources[role]), files_in(folder), read_pickle=pickle_header)
         refused += [f"{account.source}: {entry.place}: {entry.sentence}" for entry in account.refused]
         document[role] = _described(account)
     if refused:

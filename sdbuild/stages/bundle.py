@@ -24,10 +24,23 @@ from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_co
 from sdbuild.interface.swift.files import T5_TOKENIZER, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.account import FILE as ACCOUNT_FILE
+from sdbuild.stages.bundle_parameters import Parameters
 from sdbuild.stages.files import place, place_tree
 from sdbuild.stages.footprints import read_footprints
+from sdbuild.stages.parameters import reads, to_document
 
-STAGE = Stage(name="bundle", version=6)
+STAGE = Stage(
+    name="bundle",
+    version=6,
+    parameters=Parameters,
+    title="the Resources directory and bundle.json for {}",
+    group="put bundles together",
+    reads="everything",
+    result="`Resources` and `bundle.json`, linted",
+    follows=("source", "account", "prediction", "convert", "quantize", "chunk", "compile", "verify"),
+    product=DOCUMENT,
+    further_groups=(("variant", "put together what the contact sheet is drawn with"),),
+)
 
 _VERIFICATION = "verify-"
 _ACCOUNT = "account"
@@ -43,9 +56,8 @@ _TARGET = ("name", "device", "chip", "os", "os_version", "compute_unit")
 _DENOISERS = ("unet", "controlled_unet", "adapted_unet", "unet_refiner", "transformer")
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Assemble one bundle in `out` and check it.
 
     Raises:
@@ -70,12 +82,12 @@ def run(
         configuration, _ = T5_TOKENIZER
         place(inputs["tokenizer_3"] / configuration, resources / configuration)
         write_t5_tokenizer(inputs["tokenizer_3"], resources)
-    conditioned = {"controlnets": bool(params["controlnets"]), "t2i_adapters": "t2i_adapters" in params}
+    conditioned = {"controlnets": bool(params.controlnets), "t2i_adapters": bool(params.t2i_adapters)}
     facts["extensions"] = document.extensions(facts, **conditioned)
     if "tokenizer" in inputs:
         write_tokenizer(inputs["tokenizer"], resources)
         facts["tokenizer"] = document.tokenizer_facts(resources, padding_token(inputs["tokenizer"]))
-        if inversions := document.textual_inversions(inputs["tokenizer"], params.get("textual_inversions", ())):
+        if inversions := document.textual_inversions(inputs["tokenizer"], to_document(params.textual_inversions)):
             facts["textual_inversions"] = inversions
         elif (encoder := inputs["index"] / "text_encoder" / "config.json").is_file():
             check_ids(resources, read_json(encoder))  # textual inversions have added rows that no configuration tells
@@ -98,19 +110,19 @@ def _place_models(part: str, artifact: Path, resources: Path) -> Iterator[tuple[
         yield name, path
 
 
-def _memory(footprint: Mapping[str, Any] | None, params: Mapping[str, Any]) -> dict[str, int] | None:
+def _memory(footprint: Mapping[str, Any] | None, params: Parameters) -> dict[str, int] | None:
     """What one model needs in the target's memory; None where its program does not tell."""
     if footprint is None or footprint["activations"] is None:
         return None
-    target = params["target"]
-    compressed = keeps_compressed(target["os_generation"], target["compute_unit"])
+    target = params.target
+    compressed = keeps_compressed(target.os_generation, target.compute_unit)
     return {
         "weights": footprint["stored"] if compressed else footprint["expanded"],
         "activations": footprint["activations"],
     }
 
 
-def _estimate(models: Mapping[str, Mapping[str, Any]], params: Mapping[str, Any]) -> dict[str, int | bool] | None:
+def _estimate(models: Mapping[str, Mapping[str, Any]], params: Parameters) -> dict[str, int | bool] | None:
     """What the whole bundle needs there; None where a model does not tell."""
     parts: dict[str, ModelMemory] = {}
     for model in models.values():
@@ -120,49 +132,49 @@ def _estimate(models: Mapping[str, Mapping[str, Any]], params: Mapping[str, Any]
         parts[found.part] = ModelMemory(
             found.part, found.weights + memory["weights"], found.activations + memory["activations"]
         )
-    return summary(MemoryEstimate(tuple(parts.values()), params["target"]["app_memory"], params["reduce_memory"]))
+    return summary(MemoryEstimate(tuple(parts.values()), params.target.app_memory, params.reduce_memory))
 
 
-def _settings(part: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(part: str, params: Parameters) -> dict[str, Any]:
     """How the recipe had a part's models made."""
     denoiser = part in _DENOISERS or part.startswith("controlnet-")
     return {
         "part": part,
-        "bits": params["quantization"][part],
-        "compression": params["compression"][part]["method"] if params["quantization"][part] else None,
-        "group_size": params["compression"][part]["group_size"],
-        "precision": params["precision"][part],
-        "attention_implementation": params["attention_implementation"] if denoiser else None,
+        "bits": params.quantization[part],
+        "compression": params.compression[part].method if params.quantization[part] else None,
+        "group_size": params.compression[part].group_size,
+        "precision": params.precision[part],
+        "attention_implementation": params.attention_implementation if denoiser else None,
     }
 
 
 def _document(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], models: Mapping[str, Any], facts: Mapping[str, Any]
+    inputs: Mapping[str, Path], params: Parameters, models: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     copied = (
         "recipe", "model", "components", "attention_implementation", "latent", "text_sequence_length", "unet",
         "controlnets", "refiner", "vae_checkpoint", "loras", "allowed_rules", "compiled",
     )  # fmt: skip
+    stated = to_document(params)
     # Said of bundles with them alone, so that those without stay as they are.
-    adapters = {name: params[name] for name in ("t2i_adapters", "clip_skip") if name in params}
-    latent = params["latent"]
+    adapters = {name: stated[name] for name in ("t2i_adapters", "clip_skip") if name in stated}
     whole = {
         "format": document.FORMAT,
-        **{name: params[name] for name in copied},
+        **{name: stated[name] for name in copied},
         **adapters,
-        "target": {name: params["target"][name] for name in _TARGET},
+        "target": {name: stated["target"][name] for name in _TARGET},
         **facts,
-        "image": {"height": _PIXELS * latent["height"], "width": _PIXELS * latent["width"]},
-        "deployment_target": params["deployment_target"],
-        "minimum_os": _OPERATING_SYSTEMS[params["deployment_target"]],
-        "compute_unit": params["target"]["compute_unit"],
+        "image": {"height": _PIXELS * params.latent.height, "width": _PIXELS * params.latent.width},
+        "deployment_target": params.deployment_target,
+        "minimum_os": _OPERATING_SYSTEMS[params.deployment_target],
+        "compute_unit": params.target.compute_unit,
         "memory": _estimate(models, params),
         "license": document.license_of(inputs["index"]),
         "sources": json.loads((inputs[_ACCOUNT] / ACCOUNT_FILE).read_bytes()),
         "models": models,
-        "verification": _verification(inputs) if params["verified"] else document.NOT_VERIFIED,
+        "verification": _verification(inputs) if params.verified else document.NOT_VERIFIED,
     }
-    settings = swift_package(whole, reduce_memory=params["reduce_memory"])
+    settings = swift_package(whole, reduce_memory=params.reduce_memory)
     return whole | {"swift_package": settings.model_dump(by_alias=True, mode="json")}
 
 

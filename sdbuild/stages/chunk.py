@@ -9,16 +9,31 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sdbuild.stages import Stage
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="chunk", version=1, tools=("coremltools",))
+
+@parameters
+class Parameters:
+    """There is nothing to choose."""
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+STAGE = Stage(
+    name="chunk",
+    version=1,
+    tools=("coremltools",),
+    parameters=Parameters,
+    title="{} split in two",
+    group="split UNets in two",
+    reads="a package",
+    result="the package in two",
+    follows=("convert", "quantize"),
+)
+
+
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Split one package.
 
     Raises:

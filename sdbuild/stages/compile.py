@@ -9,13 +9,35 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from sdbuild.errors import SdbuildError
 from sdbuild.interface.swift.files import COMPILED, PACKAGE
 from sdbuild.stages import Stage
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="compile", version=2)
+
+@parameters
+class Parameters:
+    """What models are compiled for.
+
+    Attributes:
+        platform: `ios` or `macos`, as Apple's compiler calls it.
+    """
+
+    platform: Literal["ios", "macos"]
+
+
+STAGE = Stage(
+    name="compile",
+    version=2,
+    parameters=Parameters,
+    title="{} compiled by Apple's compiler",
+    group="compile packages (on a Mac)",
+    reads="a package",
+    result="a compiled model, on a Mac",
+    follows=("convert", "quantize", "chunk", "verify"),
+)
 
 _TOOL = ("xcrun", "coremlcompiler")
 _LONGEST_OUTPUT = 4000
@@ -25,9 +47,8 @@ class CompileError(SdbuildError):
     """Apple's Core ML compiler is missing or failed."""
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Compile each package.
 
     Raises:
@@ -38,7 +59,7 @@ def run(
     packages = sorted(inputs["package"].glob(f"*{PACKAGE}"))
     for index, package in enumerate(packages):
         progress(index / len(packages), f"compiling {package.stem}")
-        compile_package(package, out, params["platform"])
+        compile_package(package, out, params.platform)
     write_footprints(packages, out)
     progress(1.0, ", ".join(package.stem for package in packages))
 

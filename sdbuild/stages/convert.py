@@ -10,25 +10,55 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sdbuild.components import NETWORKS
 from sdbuild.interface.swift.files import PACKAGE, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.imports import hide
+from sdbuild.stages.interface import Interface
+from sdbuild.stages.parameters import parameters, reads
+
+
+@parameters
+class Parameters(Interface):
+    """What is converted, and to what.
+
+    Attributes:
+        precision: of weights and arithmetic.
+        deployment_target: the oldest system that the package must run on.
+        attention_implementation: how a denoiser's attention is written.
+        origin: a Hub repository's name and revision, for the package's metadata.
+    """
+
+    _: KW_ONLY
+    precision: Literal["float16", "float32"]
+    deployment_target: str
+    attention_implementation: str | None = None
+    origin: str = ""
+
+    def build_arguments(self) -> dict[str, Any]:
+        """The arguments of `build`, with how attention is written."""
+        attention = {"attention_implementation": self.attention_implementation}
+        return super().build_arguments() | (attention if self.attention_implementation else {})
+
 
 STAGE = Stage(
     name="convert",
     version=3,
     tools=("coremltools", "diffusers", "numpy", "torch"),
     entry="sdbuild.stages.convert:run_alone",
+    parameters=Parameters,
+    title="{} as a Core ML package",
+    group="convert each component",
+    reads="one component's files",
+    result="an ML Program package; `modules.json`: operation → torch module",
+    follows=("source", "fuse", "embed", "prediction", "account"),
 )
 
 UNUSED = ("accelerate", "peft", "scipy", "transformers")
-
-# Parameters that are not arguments of `build`.
-_OWN = ("deployment_target", "origin", "precision")
 
 
 def run_alone(
@@ -40,9 +70,8 @@ def run_alone(
     run(inputs, params, out, progress)
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Convert one component.
 
     Raises:
@@ -54,29 +83,28 @@ def run(
     from sdbuild.coreml.metadata import ModelMetadata
     from sdbuild.models.build import build
 
-    arguments = {key: value for key, value in params.items() if key not in _OWN}
+    arguments = params.build_arguments()
     model = build(checkpoint=inputs["checkpoint"], **arguments)
     if "prediction" in inputs:
         from sdbuild.models.noise import predict_noise
 
         model = predict_noise(model, inputs["prediction"])
     card = read_card(inputs["checkpoint"])
-    origin = params.get("origin", "")
-    network = NETWORKS[params["component"]]
-    name = network.package or base_name(network.variant(params))
+    network = NETWORKS[params.component]
+    name = network.package or base_name(network.variant(arguments))
     convert(
         model.module,
         model.inputs,
         model.outputs,
         model.weights,
         out / f"{name}{PACKAGE}",
-        precision=params["precision"],
-        deployment_target=params["deployment_target"],
+        precision=params.precision,
+        deployment_target=params.deployment_target,
         float32_modules=model.float32_modules,
         metadata=ModelMetadata(
-            author=origin.partition("/")[0] if origin else card.author,
+            author=params.origin.partition("/")[0] if params.origin else card.author,
             license=card.license,
-            version=origin or card.version,
+            version=params.origin or card.version,
             description=network.title,
         ),
         progress=progress,

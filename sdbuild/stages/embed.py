@@ -23,8 +23,34 @@ from sdbuild.interface.swift.files import MERGES, VOCABULARY
 from sdbuild.recipe.tokens import TokenError, check_token
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="embed", version=1)
+
+@parameters
+class Parameters:
+    """Which words are added to what.
+
+    Attributes:
+        component: the tokenizer or text encoder.
+        encoders: the pipeline's CLIP encoders.
+        tokens: for the tokenizer, role of an embedding → the word to write in prompts; None for the file's own.
+    """
+
+    component: str
+    encoders: tuple[str, ...]
+    tokens: Mapping[str, str | None] | None = None
+
+
+STAGE = Stage(
+    name="embed",
+    version=1,
+    parameters=Parameters,
+    title="the checkpoint's {} with textual inversions",
+    group="make textual inversions words of tokenizer and text encoders",
+    reads="a tokenizer's or a text encoder's files, textual inversions",
+    result="the same with further words",
+    follows=("source", "fuse"),
+)
 
 _EMBEDDING = "embedding-"
 _WEIGHTS = "model.safetensors"
@@ -36,9 +62,8 @@ class EmbedError(SdbuildError):
     """An embedding cannot be a word of the pipeline."""
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Fill `out` with the tokenizer's or the text encoder's files.
 
     Raises:
@@ -55,10 +80,8 @@ def run(
     progress(1.0, f"{len(embeddings)} textual inversions")
 
 
-def _extend_tokenizer(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], embeddings: Mapping[str, Any], out: Path
-) -> None:
-    source, encoders = inputs["checkpoint"], params["encoders"]
+def _extend_tokenizer(inputs: Mapping[str, Path], params: Parameters, embeddings: Mapping[str, Any], out: Path) -> None:
+    source, encoders = inputs["checkpoint"], params.encoders
     vocabulary, merges = read_tokenizer(source)
     try:
         made = NewTokens(json.loads(vocabulary), merges)
@@ -67,7 +90,7 @@ def _extend_tokenizer(
     tokens = []
     for role, embedding in embeddings.items():
         count = len(embedding.vectors(encoders[0], encoders))
-        token = made.add(embedding.label, _token(params["tokens"][role], embedding), count)
+        token = made.add(embedding.label, _token((params.tokens or {})[role], embedding), count)
         tokens.append({"embedding": role, "token": token.text, "vectors": count, "changes": token.changes})
     for path in source.iterdir():
         if path.name not in _REPLACED:
@@ -97,16 +120,14 @@ def _token(stated: str | None, embedding: Any) -> str:
         raise EmbedError(f"{embedding.label}: its token {token!r} is {error}; {advice}") from error
 
 
-def _grow_encoder(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], embeddings: Mapping[str, Any], out: Path
-) -> None:
+def _grow_encoder(inputs: Mapping[str, Path], params: Parameters, embeddings: Mapping[str, Any], out: Path) -> None:
     from sdbuild.checkpoints.checkpoint import Checkpoint
     from sdbuild.checkpoints.textual_inversion import grow, grown_config
     from sdbuild.checkpoints.write import write_safetensors
 
-    source, component = inputs["checkpoint"], params["component"]
+    source, component = inputs["checkpoint"], params.component
     document = json.loads((inputs["tokenizer"] / INVERSIONS).read_bytes())
-    vectors = {role: embedding.vectors(component, params["encoders"]) for role, embedding in embeddings.items()}
+    vectors = {role: embedding.vectors(component, params.encoders) for role, embedding in embeddings.items()}
     rows = [
         row["like"] if "like" in row else (embeddings[row["embedding"]].label, vectors[row["embedding"]][row["vector"]])
         for row in document["rows"]

@@ -9,21 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sdbuild.checkpoints.files import is_card
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place, place_tree
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="fuse", version=2)
+
+@parameters
+class Parameters:
+    """What is added to which weights.
+
+    Attributes:
+        component: `unet`, `text_encoder` or `text_encoder_2`.
+        weights: role of a LoRA → what it is multiplied with, as a decimal.
+    """
+
+    component: str
+    weights: Mapping[str, str]
+
+
+STAGE = Stage(
+    name="fuse",
+    version=2,
+    parameters=Parameters,
+    title="the checkpoint's {} with LoRAs added",
+    group="add LoRAs to the weights",
+    reads="one component's files, LoRAs",
+    result="the same files with the LoRAs in the weights",
+    follows=("source",),
+)
 
 _WEIGHTS = dict.fromkeys(("unet", "transformer"), "diffusion_pytorch_model.safetensors")
 _OTHER_WEIGHTS = "model.safetensors"
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Fill `out` with the component's files.
 
     Raises:
@@ -34,8 +56,8 @@ def run(
     from sdbuild.checkpoints.lora.fused import FusedTensor, fuse
     from sdbuild.checkpoints.write import write_safetensors
 
-    component, source = params["component"], inputs["checkpoint"]
-    loras = [open_lora(inputs[role], float(weight), role) for role, weight in params["weights"].items()]
+    component, source = params.component, inputs["checkpoint"]
+    loras = [open_lora(inputs[role], float(weight), role) for role, weight in params.weights.items()]
     tensors = fuse(component, Checkpoint.open(source), loras)
     words = sorted({word for lora in loras for word in lora.embeddings})
     also = f"; not taken: the words {', '.join(words)}, which textual_inversions can name" if words else ""

@@ -9,21 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sdbuild.checkpoints.noise_schedule import velocity_tables
 from sdbuild.documents import read_json
 from sdbuild.prediction import write_tables
 from sdbuild.stages import Stage
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="prediction", version=1)
+
+@parameters
+class Parameters:
+    """There is nothing to choose."""
+
+
+STAGE = Stage(
+    name="prediction",
+    version=1,
+    parameters=Parameters,
+    title="what makes noise of the velocity that {} may predict",
+    group="see whether noise must be computed from what UNets predict",
+    reads="the checkpoint's JSON files",
+    result="α and σ of each training step, where noise is to be computed from a velocity",
+    follows=("source",),
+)
 
 SCHEDULER = "scheduler/scheduler_config.json"
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Write the tables, or nothing."""
     path = inputs["index"] / SCHEDULER
     tables = velocity_tables(read_json(path)) if path.is_file() else None

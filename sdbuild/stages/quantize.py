@@ -16,13 +16,39 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.stages import Stage
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="quantize", version=1, tools=("coremltools", "numpy"))
+
+@parameters
+class Parameters:
+    """How weights are made smaller.
+
+    Attributes:
+        bits: for each weight.
+        method: `palette`, or `linear` for 8-bit integers with a scale for each output channel.
+        group_size: output channels that share a table; None for one table a tensor.
+    """
+
+    bits: int
+    method: str
+    group_size: int | None
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+STAGE = Stage(
+    name="quantize",
+    version=1,
+    tools=("coremltools", "numpy"),
+    parameters=Parameters,
+    title="{} with palettized weights",
+    group="palettize weights",
+    reads="a package",
+    result="the package with palettized weights; the error of every tensor",
+    follows=("convert",),
+)
+
+
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Make one package's weights smaller.
 
     Raises:
@@ -32,12 +58,12 @@ def run(
     from sdbuild.coreml.palettize import palettize
 
     (source,) = inputs["package"].glob("*.mlpackage")
-    if params.get("method") == "linear":
+    if params.method == "linear":
         report = quantize_linearly(source, out / source.name, progress=progress)
     else:
-        group_size: int | None = params.get("group_size")
+        group_size: int | None = params.group_size
         grouped: dict[str, Any] = {"granularity": "per_grouped_channel", "group_size": group_size} if group_size else {}
-        report = palettize(source, out / source.name, bits=params["bits"], progress=progress, **grouped)
+        report = palettize(source, out / source.name, bits=params.bits, progress=progress, **grouped)
     shutil.copyfile(inputs["package"] / "modules.json", out / "modules.json")
     (out / "quantization.json").write_text(
         json.dumps(asdict(report), indent=1, sort_keys=True) + "\n", encoding="utf-8"

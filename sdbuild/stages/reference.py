@@ -12,23 +12,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sdbuild.components import NETWORKS
 from sdbuild.stages import Stage
 from sdbuild.stages.imports import hide, undisturbed
+from sdbuild.stages.interface import Interface
+from sdbuild.stages.parameters import parameters, reads
+
+
+@parameters
+class Parameters(Interface):
+    """What is run, and on how many inputs.
+
+    Attributes:
+        precision: of the build; half precision is also answered with rounded weights.
+        samples: sets of inputs.
+        seed: of the inputs.
+    """
+
+    _: KW_ONLY
+    precision: Literal["float16", "float32"]
+    samples: int
+    seed: int
+
 
 STAGE = Stage(
     name="reference",
     version=4,
     tools=("diffusers", "numpy", "torch", "transformers"),
     entry="sdbuild.stages.reference:run_alone",
+    parameters=Parameters,
+    title="the original model's answers, to compare {} with",
+    group="run the original models on the inputs that packages are compared with",
+    reads="the component's files, for denoisers also the text encoders'",
+    result="realistic inputs and the original module's answers",
+    follows=("source", "fuse", "embed", "prediction"),
 )
 
 UNUSED = ("accelerate", "peft", "scipy")
 SAMPLES = "samples.safetensors"
-_RUN_ARGUMENTS = ("precision", "samples", "seed")
 
 
 def run_alone(
@@ -41,9 +66,8 @@ def run_alone(
     run(inputs, params, out, progress)
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Execute the original module on every sample."""
     import torch
     from safetensors.numpy import save_file
@@ -54,7 +78,7 @@ def run(
     from sdbuild.models.samples import samples
     from sdbuild.models.scene import scene_of
 
-    arguments = {key: value for key, value in params.items() if key not in _RUN_ARGUMENTS}
+    arguments = params.build_arguments()
     component = build(checkpoint=inputs["checkpoint"], **arguments)
     original, float32_modules = reference(checkpoint=inputs["checkpoint"], **arguments), component.float32_modules
     if "prediction" in inputs:
@@ -62,16 +86,16 @@ def run(
 
         component = predict_noise(component, inputs["prediction"])
         original = original_noise(original, inputs["prediction"])
-    count = params["samples"]
+    count = params.samples
     steps, scene = _steps(inputs, arguments["component"], count), scene_of(inputs, arguments)
-    sets = samples(component.inputs, scene, steps=steps, seed=params["seed"])
+    sets = samples(component.inputs, scene, steps=steps, seed=params.seed)
     names = [spec.name for spec in component.outputs]
     arrays = {f"{index}/input/{name}": value for index, sample in enumerate(sets) for name, value in sample.items()}
-    total = count * (2 if params["precision"] == "float16" else 1)
+    total = count * (2 if params.precision == "float16" else 1)
     done = 0
     for kind in ("exact", "rounded"):
         if kind == "rounded" and not (
-            params["precision"] == "float16" and round_to_half(original.module, float32_modules)
+            params.precision == "float16" and round_to_half(original.module, float32_modules)
         ):
             break
         for index, sample in enumerate(sets):

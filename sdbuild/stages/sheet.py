@@ -12,13 +12,45 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sdbuild.stages import Stage
-
-STAGE = Stage(name="sheet", version=1, tools=("Pillow", "diffusers", "numpy", "torch", "transformers"))
+from sdbuild.stages.parameters import parameters, reads
 
 PICTURE = "contact-sheet.png"
+
+
+@parameters
+class Parameters:
+    """What is drawn.
+
+    Attributes:
+        prompts: a row each.
+        columns: the roles of the bundles, in order.
+        steps: denoising steps of each picture.
+        guidance_scale: an integer, or a decimal.
+        seed: of each picture.
+    """
+
+    prompts: tuple[str, ...]
+    columns: tuple[str, ...]
+    steps: int
+    guidance_scale: int | str
+    seed: int
+
+
+STAGE = Stage(
+    name="sheet",
+    version=1,
+    tools=("Pillow", "diffusers", "numpy", "torch", "transformers"),
+    parameters=Parameters,
+    title="pictures of every precision, side by side",
+    group="draw the contact sheet",
+    reads="bundles of several precisions, and the checkpoint's folders",
+    result="pictures of every precision, side by side, and their figures",
+    follows=("source", "bundle"),
+    product=PICTURE,
+)
+
 FIGURES = "figures.json"
 ORIGINAL = "original-"
 _ROOT_FOLDER = "index"
@@ -27,9 +59,8 @@ _SMALL = 32 * 32
 # Latent pixels up to which threads wait for each other longer than they work.
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Draw every prompt in every column, and lay the pictures out.
 
     Raises:
@@ -40,10 +71,8 @@ def run(
     from sdbuild.pipeline import Pipeline, sheet
     from sdbuild.pipeline.request import Request
 
-    prompts, columns = tuple(params["prompts"]), tuple(params["columns"])
-    request = Request(
-        steps=params["steps"], seed=params["seed"], guidance_scale=float(params["guidance_scale"]), safety=False
-    )
+    prompts, columns = params.prompts, params.columns
+    request = Request(steps=params.steps, seed=params.seed, guidance_scale=float(params.guidance_scale), safety=False)
     total = (1 + len(columns)) * len(prompts)
 
     def report(column: str, done: int) -> None:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sdbuild.checkpoints.extraction import extract
 from sdbuild.checkpoints.files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
@@ -27,8 +27,46 @@ from sdbuild.errors import SdbuildError
 from sdbuild.paths import inside, user_path
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
+from sdbuild.stages.interface import UNSTATED
+from sdbuild.stages.parameters import parameters, reads
 
-STAGE = Stage(name="source", version=1)
+
+@parameters
+class Parameters:
+    """Which files of which checkpoint.
+
+    Attributes:
+        component: a key of `sdbuild.checkpoints.files.COMPONENT_FOLDERS`, or `SINGLE_FILE`.
+        version: `owner/name`, a path, or `builtin:NAME`; none where a single file is an input.
+        revision: of a Hub repository; None for its main branch.
+        precision: with `float16`, half-precision weights are taken where there are any.
+        file: the single file of a Hub repository.
+        beside: a file that is taken along where it is there.
+        files: exactly the files to fetch: path in the result → name, size and sha256.
+        generator: the version of what makes a built-in checkpoint.
+        prediction_type: for a component of a single file, what the recipe says of it.
+    """
+
+    component: str
+    version: str = ""
+    revision: str | None = UNSTATED
+    precision: Literal["float16", "float32"] | None = None
+    file: str | None = UNSTATED
+    beside: str | None = None
+    files: Mapping[str, Mapping[str, Any]] | None = None
+    generator: int = 0
+    prediction_type: Literal["epsilon", "v_prediction", ""] | None = UNSTATED
+
+
+STAGE = Stage(
+    name="source",
+    version=1,
+    parameters=Parameters,
+    title="the checkpoint's files of {}",
+    group="fetch or read the files of each component",
+    reads="a Hub repository, a local directory, or a generator",
+    result="the files of one component",
+)
 
 Progress = Callable[[float, str], None]
 
@@ -39,7 +77,8 @@ class SourceError(SdbuildError):
     """A checkpoint's files could not be brought together."""
 
 
-def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Progress) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Progress) -> None:
     """Fill `out` with the files of one component.
 
     Raises:
@@ -48,23 +87,23 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progre
         HubError: the Hub did not give what was asked for.
     """
     if "checkpoint" in inputs:
-        extract(inputs["checkpoint"], params["component"], params["prediction_type"], out, progress)
-        progress(1.0, f"{params['component']} of a single file")
+        extract(inputs["checkpoint"], params.component, params.prediction_type or None, out, progress)
+        progress(1.0, f"{params.component} of a single file")
         return
-    version = params["version"]
+    version = params.version
     selection = _Selection(
-        params["component"],
-        params.get("precision", "float32"),
-        params.get("file"),
-        params.get("beside"),
-        params.get("files"),
+        params.component,
+        params.precision or "float32",
+        params.file or None,
+        params.beside,
+        params.files,
     )
     if version.startswith(BUILTIN):
         _generate(version.removeprefix(BUILTIN), selection, out)
     elif version.startswith((".", "/", "~")):
         _take(user_path(version), selection, out)
     else:
-        _download(version, params.get("revision"), selection, out, progress)
+        _download(version, params.revision or None, selection, out, progress)
     progress(1.0, f"{selection.component} of {version}")
 
 
@@ -74,7 +113,7 @@ class _Selection:
 
     component: str
     precision: str
-    file: str | None = None
+    file: str | None = UNSTATED
     beside: str | None = None
     locked: Mapping[str, Any] | None = None
 

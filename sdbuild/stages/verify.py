@@ -17,18 +17,51 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage, advice
 from sdbuild.stages.notes import write_notes
+from sdbuild.stages.parameters import parameters, reads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = dict[str, NDArray[Any]]
 
-STAGE = Stage(name="verify", version=2, tools=("coremltools", "numpy", "torch"))
+
+@parameters
+class Parameters:
+    """What is compared, and what must hold.
+
+    Attributes:
+        component: what the package is of.
+        after: the stage that made it.
+        precision: of the build.
+        bits: of its weights; None where they keep their precision.
+        method: how they were made smaller; None where they were not.
+        gates: gate → decibels as an integer or a decimal, over the defaults.
+    """
+
+    component: str
+    after: str
+    precision: Literal["float16", "float32"]
+    bits: int | None
+    method: str | None
+    gates: Mapping[str, int | str]
+
+
+STAGE = Stage(
+    name="verify",
+    version=2,
+    tools=("coremltools", "numpy", "torch"),
+    parameters=Parameters,
+    title="signal of {} against the original model",
+    group="compare each package with the original model",
+    reads="a package and a reference",
+    result="figures; or a failed build",
+    follows=("convert", "quantize", "chunk", "reference"),
+)
 
 DOCUMENT = "verification.json"
 DEFAULT_STRUCTURE_DB = 100.0
@@ -61,9 +94,8 @@ class Figure:
     sample: int
 
 
-def run(
-    inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path, progress: Callable[[float, str], None]
-) -> None:
+@reads(Parameters)
+def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Callable[[float, str], None]) -> None:
     """Verify one artifact.
 
     Raises:
@@ -91,17 +123,17 @@ def run(
 
     questions = [name for name in ("structure_db", "signal_db", "palettized_db") if name in gates]
     for index, question in enumerate(questions):
-        precision = "fp32" if question == "structure_db" or params["precision"] == "float32" else "fp16"
+        precision = "fp32" if question == "structure_db" or params.precision == "float32" else "fp16"
         kind = "rounded" if question == "structure_db" else "exact"
         figures, overflows = _compare(packages, answers, precision, kind, _part(progress, index, len(questions) + 1))
         judge(question, figures, overflows)
-    chunked = params["after"] == "chunk"
-    if chunked and not _chunks_equal_whole(packages, inputs["whole"], answers, params["precision"]):
+    chunked = params.after == "chunk"
+    if chunked and not _chunks_equal_whole(packages, inputs["whole"], answers, params.precision):
         failures.append("the chunks do not give the whole model's result to the last bit")
     if failures:
         raise VerificationError(_report(params, failures, figures_of, inputs["package"], packages, answers))
     # What holds is the same on every processor; by how much is not.
-    document = {"after": params["after"], "samples": answers.count, "gates": gates, "outputs": sorted(figures_of)}
+    document = {"after": params.after, "samples": answers.count, "gates": gates, "outputs": sorted(figures_of)}
     document |= {"overflows": 0} if questions != ["structure_db"] else {}
     document |= {"chunks_equal_whole": True} if chunked else {}
     (out / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -133,15 +165,15 @@ class _Answers:
         return value
 
 
-def _gates(params: Mapping[str, Any]) -> dict[str, float]:
+def _gates(params: Parameters) -> dict[str, float]:
     """What must hold for this artifact: the recipe's gates over the defaults."""
-    stated = {name: float(value) for name, value in params["gates"].items()}
-    if params["bits"] is not None:
-        default = DEFAULT_LINEAR_DB if params.get("method") == "linear" else DEFAULT_PALETTIZED_DB[params["bits"]]
+    stated = {name: float(value) for name, value in params.gates.items()}
+    if params.bits is not None:
+        default = DEFAULT_LINEAR_DB if params.method == "linear" else DEFAULT_PALETTIZED_DB[params.bits]
         return {"palettized_db": default, **stated}
-    if params["precision"] == "float32":
+    if params.precision == "float32":
         return {"structure_db": stated.get("structure_db", DEFAULT_STRUCTURE_DB)}
-    if params["after"] == "chunk":
+    if params.after == "chunk":
         return {"signal_db": stated.get("signal_db", DEFAULT_SIGNAL_DB)}
     return {"structure_db": DEFAULT_STRUCTURE_DB, "signal_db": DEFAULT_SIGNAL_DB, **stated}
 
@@ -192,7 +224,7 @@ def _chunks_equal_whole(packages: list[Path], whole: Path, answers: _Answers, pr
 
 
 def _report(
-    params: Mapping[str, Any],
+    params: Parameters,
     failures: list[str],
     figures: Mapping[str, Mapping[str, float]],
     artifact: Path,
@@ -200,17 +232,17 @@ def _report(
     answers: _Answers,
 ) -> str:
     """What failed, where the signal goes, and what would pass."""
-    lines = [f"{params['component']} after {params['after']} does not do what the original module does:", *failures]
-    if params["bits"] is not None:
+    lines = [f"{params.component} after {params.after} does not do what the original module does:", *failures]
+    if params.bits is not None:
         lines += advice.worst_tensors(artifact)
         lines.append(
-            advice.what_would_pass(params["component"], params["bits"], advice.lowest(figures), DEFAULT_PALETTIZED_DB)
+            advice.what_would_pass(params.component, params.bits, advice.lowest(figures), DEFAULT_PALETTIZED_DB)
         )
         return "\n".join(lines)
-    if len(packages) == 1 and params["precision"] == "float16":
+    if len(packages) == 1 and params.precision == "float16":
         lines += _costly_operations(artifact, packages[0], answers)
     lines.append(
-        f"set precision: {{{params['component']}: float32}} if half precision is the cause, lower the gate under "
+        f"set precision: {{{params.component}: float32}} if half precision is the cause, lower the gate under "
         "verify: if the loss is meant, or build with verify=off"
     )
     return "\n".join(lines)

@@ -86,7 +86,7 @@ def quantize(subject: Subject, folder: Path) -> None:
     """The palettized package."""
     from sdbuild.stages import quantize as stage
 
-    parameters = {"bits": subject.bits, "deployment_target": "iOS16"}
+    parameters = {"bits": subject.bits, "method": "palette", "group_size": None}
     stage.run({"package": folder / "converted"}, parameters, _fresh(folder / "quantized"), silent)
 
 
@@ -121,6 +121,7 @@ def _compare(subject: Subject, folder: Path, after: str) -> None:
         "after": after,
         "precision": subject.precision,
         "bits": subject.bits if after == "quantize" else None,
+        "method": "palette" if after == "quantize" else None,
         "gates": gates,
     }
     package = folder / ("quantized" if after == "quantize" else "converted")

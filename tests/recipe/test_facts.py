@@ -118,9 +118,7 @@ def test_a_configuration_stands_in_for_missing_weights(tmp_path: Path) -> None:
     # One that does not say which blocks the network has tells no count; one that says it in no known way is refused.
     assert read_checkpoint_facts(pipeline(tmp_path / "b", SD1_UNET)).parameters("unet") is None
     strange = PUBLISHED["sd1"]["unet"] | {"block_out_channels": "many"}
-    with pytest.raises(
-        RecipeError, match="`block_out_channels` is 'many', and must be a list"
-    ):
+    with pytest.raises(RecipeError, match="`block_out_channels` is 'many', and must be a list"):
         read_checkpoint_facts(pipeline(tmp_path / "c", strange))
 
 

@@ -76,3 +76,8 @@ def made_by_worker(
 def contents(artifact: Path) -> dict[str, bytes]:
     """Every file of an artifact, by its path."""
     return {str(path.relative_to(artifact)): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
+
+
+def palette(bits: int, group_size: int | None = None) -> dict[str, Any]:
+    """The quantize stage's parameters for look-up tables."""
+    return {"bits": bits, "method": "palette", "group_size": group_size}

@@ -11,7 +11,7 @@ from sdbuild.builtin import tiny
 from sdbuild.bundle.features import read_interface
 from sdbuild.stages import chunk, quantize
 from sdbuild.stages.verify import execute
-from tests.stages.models import UNET_CONVERSION, Recorder, converted, top_level
+from tests.stages.models import UNET_CONVERSION, Recorder, converted, palette, top_level
 
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 
@@ -23,7 +23,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tiny.generate("tiny-sd", root / "checkpoint", ["", "unet"])
     whole = converted(root / "checkpoint/unet", root / "whole", **UNET_CONVERSION)
     (root / "palettized").mkdir()
-    quantize.run({"package": whole}, {"bits": 6}, root / "palettized", Recorder())
+    quantize.run({"package": whole}, palette(6), root / "palettized", Recorder())
     return {"float16": whole, "palettized": root / "palettized"}
 
 

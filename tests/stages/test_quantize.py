@@ -13,7 +13,7 @@ from sdbuild.bundle.features import read_interface
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import quantize
 from tests.stages.faults import copy_artifact, edit_weight
-from tests.stages.models import CONVERSION, Recorder, converted, top_level
+from tests.stages.models import CONVERSION, Recorder, converted, palette, top_level
 
 PACKAGE = "TextEncoder.mlpackage"
 WEIGHTS = f"{PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
@@ -29,7 +29,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_package_keeps_name_interface_and_map(text_encoder: Path, tmp_path: Path) -> None:
     progress = Recorder()
-    quantize.run({"package": text_encoder}, {"bits": 4}, tmp_path, progress)
+    quantize.run({"package": text_encoder}, palette(4), tmp_path, progress)
     assert top_level(tmp_path) == [PACKAGE, "modules.json", "quantization.json"]
     assert read_interface(tmp_path / PACKAGE) == read_interface(text_encoder / PACKAGE)
     assert (tmp_path / "modules.json").read_bytes() == (text_encoder / "modules.json").read_bytes()
@@ -42,7 +42,7 @@ def test_the_report_has_the_error_of_every_tensor(text_encoder: Path, tmp_path: 
     for bits in (2, 8):
         out = tmp_path / str(bits)
         out.mkdir()
-        quantize.run({"package": text_encoder}, {"bits": bits}, out, Recorder())
+        quantize.run({"package": text_encoder}, palette(bits), out, Recorder())
         report = json.loads((out / "quantization.json").read_text())
         assert report["bytes_after"] == (out / WEIGHTS).stat().st_size
         assert all(tensor["bits"] == bits and tensor["squared_error"] >= 0 for tensor in report["tensors"])
@@ -58,7 +58,7 @@ def test_linear_weights_and_tables_for_groups(text_encoder: Path, tmp_path: Path
     assert all(tensor["groups"] == tensor["shape"][0] for tensor in report["tensors"])
     assert all((tensor["signal_to_noise_db"] or 99) > 35 for tensor in report["tensors"])
     with pytest.raises(SdbuildError, match="iOS 18"):
-        quantize.run({"package": text_encoder}, {"bits": 4, "group_size": 16}, tmp_path, Recorder())
+        quantize.run({"package": text_encoder}, palette(4, 16), tmp_path, Recorder())
 
 
 def test_an_infinite_weight_is_refused_by_name(text_encoder: Path, tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_an_infinite_weight_is_refused_by_name(text_encoder: Path, tmp_path: Pat
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(SdbuildError, match="layers_0_mlp_fc1_weight"):
-        quantize.run({"package": broken}, {"bits": 6}, out, Recorder())
+        quantize.run({"package": broken}, palette(6), out, Recorder())
 
 
 def test_bits_that_the_deployment_target_cannot_hold_are_refused(text_encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(SdbuildError, match="3"):
-        quantize.run({"package": text_encoder}, {"bits": 3}, tmp_path, Recorder())
+        quantize.run({"package": text_encoder}, palette(3), tmp_path, Recorder())

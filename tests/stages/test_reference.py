@@ -71,6 +71,7 @@ def test_an_sdxl_package_does_what_the_original_does(component: str, checkpoint:
         "after": "convert",
         "precision": "float16",
         "bits": None,
+        "method": None,
         "gates": {},
     }
     (tmp_path / "out").mkdir()

@@ -16,6 +16,7 @@ from sdbuild.stages.advice import what_would_pass
 from sdbuild.stages.notes import take_notes
 from sdbuild.stages.verify import VerificationError
 from tests.stages.faults import copy_artifact, edit_epsilons, edit_weight
+from tests.stages.models import palette
 
 INTERFACE = {
     "component": "unet",
@@ -44,7 +45,7 @@ def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     made = {name: tmp_path_factory.mktemp(name) for name in ("converted", "quantized", "chunked", "answers")}
     parameters = {"precision": "float16", "deployment_target": "iOS16", "attention_implementation": "SPLIT_EINSUM"}
     convert.run({"checkpoint": checkpoint / "unet"}, INTERFACE | parameters, made["converted"], ignore)
-    quantize.run({"package": made["converted"]}, {"bits": 6}, made["quantized"], ignore)
+    quantize.run({"package": made["converted"]}, palette(6), made["quantized"], ignore)
     chunk.run({"package": made["quantized"]}, {}, made["chunked"], ignore)
     inputs = {"checkpoint": checkpoint / "unet"} | {
         name: checkpoint / name for name in ("scheduler", "text_encoder", "tokenizer")
@@ -55,7 +56,14 @@ def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def run_verify(artifacts: dict[str, Path], package: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    parameters = {"component": "unet", "after": "convert", "precision": "float16", "bits": None, "gates": {}} | changes
+    parameters = {
+        "component": "unet",
+        "after": "convert",
+        "precision": "float16",
+        "bits": None,
+        "method": None,
+        "gates": {},
+    } | changes
     inputs = {"package": package, "reference": artifacts["answers"], "whole": artifacts["quantized"]}
     out.mkdir(exist_ok=True)
     verify.run(inputs, parameters, out, ignore)
@@ -176,7 +184,14 @@ def test_an_overflow_is_reported_and_float32_cures_it(checkpoint: Path, tmp_path
         convert.run({"checkpoint": vae}, conversion, made["package"], ignore)
         answers = interface | {"precision": precision, "samples": 1, "seed": 0}
         reference.run({"checkpoint": vae}, answers, made["answers"], ignore)
-        parameters = {"component": "vae_decoder", "after": "convert", "precision": precision, "bits": None, "gates": {}}
+        parameters = {
+            "component": "vae_decoder",
+            "after": "convert",
+            "precision": precision,
+            "bits": None,
+            "method": None,
+            "gates": {},
+        }
         inputs = {"package": made["package"], "reference": made["answers"]}
         if precision == "float16":
             with pytest.raises(VerificationError, match="overflow half precision") as caught:
