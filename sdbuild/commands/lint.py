@@ -1,7 +1,9 @@
 """`lint`: built bundles against what the Swift package reads."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from sdbuild.bundle.layout import BUILD_HOST, DOCUMENT
 from sdbuild.console.command import VariableCommand
 from sdbuild.console.tables import shown_path, write_table
 from sdbuild.console.variables import OUT, RECIPE, TARGET
@@ -44,10 +46,23 @@ def lint_bundles(options: Options) -> int:
             raise PlanError(f"{bundle}: no bundle here; build it first with recipe={options.recipe} target={target}")
         violations = lint_bundle(bundle)
         rows += [(target, violation.rule, violation.where, violation.what) for violation in violations]
-        if not violations:
+        if strange := _not_as_built(bundle):
+            rows.append((target, "document-digest", DOCUMENT, strange))
+        if not violations and not strange:
             clean.append(bundle)
     if rows:
         write_table(("target", "rule", "where", "what"), rows)
     for bundle in clean:
         print(f"{shown_path(bundle)}: no violations")
     return 1 if rows else 0
+
+
+def _not_as_built(bundle: Path) -> str:
+    """What is wrong with `bundle.json` itself, by the note that the build left beside the bundle; empty without one."""
+    from sdbuild.bundle.document import bundle_digest
+    from sdbuild.bundle.host import is_about
+
+    host = bundle.with_name(f"{bundle.name}.{BUILD_HOST}")
+    if not host.is_file() or not (bundle / DOCUMENT).is_file() or is_about(host, bundle_digest(bundle)):
+        return ""
+    return f"is not the one that was built here, by {host.name}"

@@ -20,6 +20,7 @@ class Command(TaskCommand, Run):  # type: ignore[misc]
     @functools.wraps(Run._execute)  # doit reads the option names off this method's signature
     def _execute(self, *args: Any, **options: Any) -> int:
         self.session.check_recipe()
+        self.session.check_space(self.sel_tasks or self.session.plan.outputs)
         if not isinstance(options["outfile"], str):
             options["outfile"] = sys.stdout  # doit's default is the stream that there was when it was imported
         self.session.always = bool(options.get("always"))

@@ -17,6 +17,7 @@ from sdbuild.plan.places import check_apart, check_place
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.preflight import Preflight
 from sdbuild.plan.reasons import AlwaysAsked, Reason
+from sdbuild.plan.space import check_space
 from sdbuild.plan.status import Status, Statuses
 from sdbuild.store import ActionResult, Store
 
@@ -92,6 +93,17 @@ class Session:
         """
         self._preflight.before_the_build()
         self.check_places()
+
+    def check_space(self, tasks: Iterable[str]) -> None:
+        """Refuse a build that does not fit the disk; raises `SpaceError`.
+
+        Args:
+            tasks: what is asked for, by name; a group of tasks stands for all of its members.
+        """
+        asked = [action for action in self.plan.graph if {action.name, action.name.partition(":")[0]} & set(tasks)]
+        wanted = {each for action in asked for each in (*closure(action), action)}
+        to_run = [action for action in self.plan.graph if action in wanted and self.statuses[action].digest is None]
+        check_space([action for action in to_run if not action.files], self._costs(), self.store.root)
 
     def check_places(self) -> None:
         """Refuse to work where something would be lost; raises `PlanError`."""

@@ -1,4 +1,4 @@
-"""The same bundle from another cache, in other folders, by two builds at once."""
+"""The same bundle from another cache, in other folders, by two builds at once, where all else differs too."""
 
 import os
 import socket
@@ -8,6 +8,21 @@ import pytest
 
 from tests.e2e.program import PHONE, Workspace, content
 
+OTHERWISE = {
+    "TZ": "Asia/Kathmandu",
+    "LANG": "tr_TR.UTF-8",
+    "LC_ALL": "C",
+    "USER": "somebody",
+    "LOGNAME": "somebody",
+    "COLUMNS": "40",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "SOURCE_DATE_EPOCH": "0",
+}
+"""What one user's machine has and another's has not; none of it may reach a bundle."""
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Workspace]:
@@ -16,11 +31,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Workspac
     one = Workspace(root / "one", root / "cache")
     two = Workspace(root / "somewhere else" / "two", root / "cache")
     processes = []
+    mask = os.umask(0o077)
     for workspace, words, seed in ((one, ("-n", "2"), "1"), (two, (f"out={root / 'put here'}",), "4242")):
         workspace.recipe(PHONE)
         processes.append(
-            workspace.start("recipe=phone", "verify=off", *words, PYTHONHASHSEED=seed, OMP_NUM_THREADS="1")
+            workspace.start(
+                "recipe=phone", "verify=off", *words, PYTHONHASHSEED=seed, HOME=str(root / seed), **OTHERWISE
+            )
         )
+    os.umask(mask)
     for process in processes:
         _, err = process.communicate()
         assert process.returncode == 0, err

@@ -128,3 +128,21 @@ def snapshot(folder: Path) -> dict[str, Any]:
         str(path.relative_to(folder)): path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
         for path in sorted(folder.rglob("*"))
     }
+
+
+def test_a_disk_that_is_too_small_is_told_before_any_work(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(workspace.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    ran = workspace("recipe=phone", "source=checkpoint")
+    assert (ran.status, ran.actions) == (1, [])
+    assert "what is to be built takes about" in ran.err
+    assert "`sdbuild cache gc`" in ran.err
+    assert workspace("recipe=phone", "source=checkpoint", "source:index").status == 0, "which is next to nothing"
+    monkeypatch.undo()
+
+
+def test_what_is_cached_needs_no_space(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace("recipe=phone")
+    usage = shutil.disk_usage(workspace.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert workspace("recipe=phone").status == 0
