@@ -163,9 +163,10 @@ def estimate(recipe: Recipe, target: Target, facts: CheckpointFacts) -> MemoryEs
     models = []
     for part, setting, needs in _parts(recipe, facts):
         if needs is not None:
-            bits = recipe.bits(setting) if compressed else None
-            width = 32 if recipe.precision_of(setting, facts.family) == "float32" else 16
-            models.append(ModelMemory(part, needs.parameters * (bits or width) // 8, needs.activations))
+            compression = recipe.compression(setting) if compressed else None
+            plain = needs.parameters * (4 if recipe.precision_of(setting, facts.family) == "float32" else 2)
+            weights = plain if compression is None else compression.stored_bytes(needs.parameters)
+            models.append(ModelMemory(part, weights, needs.activations))
     return MemoryEstimate(tuple(models), app_memory(target), bool(recipe.reduce_memory))
 
 

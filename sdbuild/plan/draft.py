@@ -12,6 +12,7 @@ from typing import Any
 
 from sdbuild.checkpoints.account.sources import JUDGES
 from sdbuild.checkpoints.files import SINGLE_FILE
+from sdbuild.compression import Compression
 from sdbuild.estimate.bundle_memory import app_memory
 from sdbuild.interface.swift.files import CONDITIONERS, conditioner_name
 from sdbuild.plan.errors import PlanError
@@ -345,10 +346,8 @@ class TargetPlan:
     def _shrinking(self, part: Part) -> Iterator[Draft]:
         """The quantized model, then its chunks, where the recipe asks for them."""
         package = self._drafts[f"convert:{part.name}"]
-        bits = self.recipe.bits(part.setting)
-        if bits is not None:
-            compression = self._compression(part)
-            parameters = to_document(quantize.Parameters(bits, compression.method, compression.group_size))
+        if (compression := self.recipe.compression(part.setting)) is not None:
+            parameters = to_document(quantize.Parameters.of(compression))
             package = self._add(Draft(f"quantize:{part.name}", "quantize", part.name, parameters, {"package": package}))
             yield package
         if part.is_unet and self.recipe.unet.chunks == 2:
@@ -356,17 +355,11 @@ class TargetPlan:
                 Draft(f"chunk:{part.name}", "chunk", part.name, to_document(chunk.Parameters()), {"package": package})
             )
 
-    def _compression(self, part: Part) -> bundle.CompressedPart:
-        """How a part's weights are made smaller: the method, and the channels that share a table."""
-        linear = self.recipe.is_linear(part.setting)
-        group_size = self.recipe.group_size.get(part.setting)
-        return bundle.CompressedPart("linear" if linear else "palette", group_size)
-
     def _verify(self, part: Part, after: str, package: Draft, whole: Draft | None = None) -> dict[str, Draft]:
         """The comparison of one artifact with the original module, by its role in the bundle."""
-        bits = self.recipe.bits(part.setting) if after != "convert" else None
+        compression = self.recipe.compression(part.setting) if after != "convert" else None
         stated = self.recipe.verify.get(part.setting)
-        questions = _questions(after, bits, self._precision(part))
+        questions = _questions(after, compression, self._precision(part))
         gates = {name: exact(value) for name in questions if (value := getattr(stated, name, None)) is not None}
         inputs = {"package": package, "reference": self._reference(part)}
         if after == "chunk" and whole is not None:
@@ -375,8 +368,8 @@ class TargetPlan:
             component=part.component,
             after=after,
             precision=self._precision(part),
-            bits=bits,
-            method=None if bits is None else self._compression(part).method,
+            bits=None if compression is None else compression.bits,
+            method=None if compression is None else compression.method,
             gates=gates,
         )
         name = f"{after}-{part.name}"
@@ -434,6 +427,7 @@ class TargetPlan:
         """What `bundle.json` says of recipe and target: not the description, so that editing it builds nothing."""
         recipe, target = self.recipe, self.target
         parts = list(self._parts())
+        compressions = {part.name: recipe.compression(part.setting) for part in parts}
         return bundle.Parameters(
             recipe=recipe.name,
             model=_described(self.model),
@@ -442,8 +436,8 @@ class TargetPlan:
             latent=bundle.Size(recipe.latent.height, recipe.latent.width),
             text_sequence_length=recipe.text_sequence_length,
             unet=bundle.UnetShape(recipe.unet.batch, recipe.unet.chunks),
-            quantization={part.name: recipe.bits(part.setting) for part in parts},
-            compression={part.name: self._compression(part) for part in parts},
+            quantization={name: None if found is None else found.bits for name, found in compressions.items()},
+            compression={name: bundle.CompressedPart.of(found) for name, found in compressions.items()},
             precision={part.name: self._precision(part) for part in parts},
             controlnets=_named(self.controlnets),
             refiner=None if self.refiner is None else _described(self.refiner),
@@ -489,9 +483,9 @@ def _described(source: Source) -> bundle.CheckpointName:
     return bundle.CheckpointName(source.label, source.revision, source.kind, source.file)
 
 
-def _questions(after: str, bits: int | None, precision: str) -> tuple[str, ...]:
+def _questions(after: str, compression: Compression | None, precision: str) -> tuple[str, ...]:
     """The gates that a verification reads."""
-    if bits is not None:
+    if compression is not None:
         return ("palettized_db",)
     if precision == "float32":
         return ("structure_db",)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sdbuild.compression import CHOICES, NONE, Compression
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.references import Lora, ModelReference, Projection, Reference, TextualInversion
 from sdbuild.recipe.settings import (
@@ -19,7 +20,6 @@ from sdbuild.recipe.settings import (
     Verification,
 )
 from sdbuild.recipe.vocabulary import (
-    LINEAR_8,
     AttentionImplementation,
     Component,
     ComputeUnit,
@@ -165,16 +165,14 @@ class Recipe(Part):
         """The oldest system's major version on iOS's scale."""
         return int(self.deployment_target.removeprefix("iOS"))
 
-    def bits(self, part: str) -> int | None:
-        """Bits for each weight of a component, the ControlNets or the T2I-Adapters; None to keep the precision."""
-        bits = self.quantization.get(part, "none")
-        if bits == LINEAR_8:
-            return 8
-        return None if bits == "none" else int(bits)
+    def compression(self, part: str) -> Compression | None:
+        """How the weights of a component, ControlNets or T2I-Adapters are made smaller; None where they are not.
 
-    def is_linear(self, part: str) -> bool:
-        """Whether the weights of a part become integers with scales instead of indices into tables."""
-        return bool(self.quantization.get(part) == LINEAR_8)
+        Groups of channels that the method has not are left out: preflight tells.
+        """
+        chosen = CHOICES.get(self.quantization.get(part, NONE))
+        groups = self.group_size.get(part)
+        return (chosen.in_groups(groups) or chosen) if chosen is not None and groups is not None else chosen
 
     def precision_of(self, part: str, family: str | None = None) -> Precision:
         """The precision of a component, the ControlNets or the T2I-Adapters.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sdbuild.compression import DOCUMENTATION
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.vocabulary import (
     Bits,
@@ -65,10 +66,7 @@ class PerPart(Part):
         return {part: value for part in type(self).model_fields if (value := getattr(self, part)) is not None}
 
 
-_BITS = (
-    "Bits for each weight of {}: 1, 2, 3, 4, 6 or 8 with look-up tables, `linear8` for 8-bit integers with a scale for "
-    "each output channel, or `none` to keep its precision."
-)
+_BITS = f"Bits for each weight of {{}}: {DOCUMENTATION}, or `none` to keep its precision."
 _GROUPS = "Output channels that share a look-up table in {}."
 _PRECISION = "Precision of the weights and the arithmetic of {}."
 _GATES = "What verification asks of {}."

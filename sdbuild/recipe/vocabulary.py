@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
+
+from sdbuild.compression import CHOICES, NONE
 
 
 class Component(StrEnum):
@@ -80,10 +82,10 @@ def _no_truth_value(value: object) -> object:
 
 
 SheetBits = Annotated[Literal[1, 2, 3, 4, 6, 8], BeforeValidator(_no_truth_value)]
-LINEAR_8 = "linear8"
-"""8-bit integers with a scale for each output channel, in the place of look-up tables."""
-
-Bits = Annotated[Literal[1, 2, 3, 4, 6, 8, "linear8", "none"], BeforeValidator(_no_truth_value)]
+if TYPE_CHECKING:
+    Bits: TypeAlias = int | str
+else:
+    Bits = Annotated[Literal[(*CHOICES, NONE)], BeforeValidator(_no_truth_value)]
 GroupSize = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=4096)]
 OneOrTwo = Annotated[Literal[1, 2], BeforeValidator(_no_truth_value)]
 Precision = Literal["float16", "float32"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
 
+from sdbuild.compression import Compression
 from sdbuild.stages.parameters import parameters
 
 
@@ -63,6 +64,11 @@ class CompressedPart:
 
     method: str
     group_size: int | None
+
+    @classmethod
+    def of(cls, compression: Compression | None) -> CompressedPart:
+        """What is said of it; of weights that keep their precision, what was said when there was one method only."""
+        return cls("palette", None) if compression is None else cls(compression.method, compression.group_size)
 
 
 @parameters

@@ -8,13 +8,14 @@ was, and ``quantization.json`` with the error of every tensor.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from sdbuild.compression import Compression, compression_of
 from sdbuild.stages import Stage
 from sdbuild.stages.parameters import parameters, reads
 
@@ -33,6 +34,18 @@ class Parameters:
     method: str
     group_size: int | None
 
+    @classmethod
+    def of(cls, compression: Compression) -> Parameters:
+        """The parameters that say it."""
+        return cls(compression.bits, compression.method, compression.group_size)
+
+    @property
+    def compression(self) -> Compression:
+        """What they say."""
+        return compression_of(self.method, self.bits, self.group_size)
+
+
+_COMPRESSORS = "sdbuild.coreml.compressors.*"
 
 STAGE = Stage(
     name="quantize",
@@ -54,16 +67,9 @@ def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Cal
     Raises:
         ProgramError: a weight is NaN or infinite, or the deployment target cannot hold that many bits.
     """
-    from sdbuild.coreml.linear import quantize_linearly
-    from sdbuild.coreml.palettize import palettize
-
     (source,) = inputs["package"].glob("*.mlpackage")
-    if params.method == "linear":
-        report = quantize_linearly(source, out / source.name, progress=progress)
-    else:
-        group_size: int | None = params.group_size
-        grouped: dict[str, Any] = {"granularity": "per_grouped_channel", "group_size": group_size} if group_size else {}
-        report = palettize(source, out / source.name, bits=params.bits, progress=progress, **grouped)
+    compressor = importlib.import_module(_COMPRESSORS.replace("*", params.method))
+    report = compressor.compress(params.compression, source, out / source.name, progress)
     shutil.copyfile(inputs["package"] / "modules.json", out / "modules.json")
     (out / "quantization.json").write_text(
         json.dumps(asdict(report), indent=1, sort_keys=True) + "\n", encoding="utf-8"

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sdbuild.compression import compression_of
+from sdbuild.compression.look_up_tables import LEAST_SIGNALS
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import Stage, advice
 from sdbuild.stages.notes import write_notes
@@ -66,10 +68,6 @@ STAGE = Stage(
 DOCUMENT = "verification.json"
 DEFAULT_STRUCTURE_DB = 100.0
 DEFAULT_SIGNAL_DB = 45.0
-DEFAULT_PALETTIZED_DB: Mapping[int, float] = {8: 30.0, 6: 20.0, 4: 10.0, 3: 6.0, 2: 2.0, 1: 0.0}
-"""What is left of the signal at each number of bits: 6 dB below SDXL's UNet with random weights, 26.5 dB at 6 bits."""
-DEFAULT_LINEAR_DB = 25.0
-"""The same for 8-bit integers with a scale for each output channel."""
 
 _UNLIMITED = 999.0
 _WORST_SHOWN = 8
@@ -168,8 +166,8 @@ class _Answers:
 def _gates(params: Parameters) -> dict[str, float]:
     """What must hold for this artifact: the recipe's gates over the defaults."""
     stated = {name: float(value) for name, value in params.gates.items()}
-    if params.bits is not None:
-        default = DEFAULT_LINEAR_DB if params.method == "linear" else DEFAULT_PALETTIZED_DB[params.bits]
+    if params.bits is not None and params.method is not None:
+        default = compression_of(params.method, params.bits, None).least_signal
         return {"palettized_db": default, **stated}
     if params.precision == "float32":
         return {"structure_db": stated.get("structure_db", DEFAULT_STRUCTURE_DB)}
@@ -235,9 +233,7 @@ def _report(
     lines = [f"{params.component} after {params.after} does not do what the original module does:", *failures]
     if params.bits is not None:
         lines += advice.worst_tensors(artifact)
-        lines.append(
-            advice.what_would_pass(params.component, params.bits, advice.lowest(figures), DEFAULT_PALETTIZED_DB)
-        )
+        lines.append(advice.what_would_pass(params.component, params.bits, advice.lowest(figures), LEAST_SIGNALS))
         return "\n".join(lines)
     if len(packages) == 1 and params.precision == "float16":
         lines += _costly_operations(artifact, packages[0], answers)

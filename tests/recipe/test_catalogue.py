@@ -81,9 +81,7 @@ def test_own_recipes_come_before_the_checked_in_ones(tmp_path: Path) -> None:
 
 def test_an_installed_package_finds_the_catalogue_inside(tmp_path: Path) -> None:
     site = tmp_path / "site-packages"
-    shutil.copytree(ROOT / "sdbuild" / "recipe", site / "sdbuild" / "recipe")
-    for name in ("__init__.py", "errors.py"):
-        shutil.copy(ROOT / "sdbuild" / name, site / "sdbuild")
+    shutil.copytree(ROOT / "sdbuild", site / "sdbuild", ignore=shutil.ignore_patterns("__pycache__", "builtin"))
     for kind in ("recipes", "targets"):
         shutil.copytree(ROOT / kind, site / "sdbuild" / "_catalogue" / kind)
     (site / "recipes").mkdir()  # some other project's

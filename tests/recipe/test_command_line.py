@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sdbuild.compression.look_up_tables import LookUpTables
 from sdbuild.recipe.catalogue import catalogue_directories
 from sdbuild.recipe.command_line import FIELDS, is_setting
 from sdbuild.recipe.diagnostics import RecipeError
@@ -32,8 +33,8 @@ def load(tmp_path: Path, *settings: tuple[str, str]) -> Recipe:
 
 def test_a_setting_wins_and_leaves_the_rest(tmp_path: Path) -> None:
     recipe = load(tmp_path, ("quantization.unet", "4"), ("unet.chunks", "2"), ("latent", "{height: 96, width: 64}"))
-    assert recipe.bits("unet") == 4
-    assert recipe.bits("text_encoder") == 8
+    assert recipe.compression("unet") == LookUpTables(4)
+    assert recipe.compression("text_encoder") == LookUpTables(8)
     assert recipe.unet.chunks == 2
     assert (recipe.latent.height, recipe.latent.width) == (96, 64)
 
@@ -43,7 +44,7 @@ def test_a_setting_wins_over_what_is_said_for_a_target(tmp_path: Path) -> None:
     path.write_text(RECIPE)
     loaded = load_recipe(str(path), [], settings=[("quantization.unet", "4")])
     mac = resolve_for_target(loaded, load_target("mac-studio-m2-ultra", TARGETS))
-    assert mac.bits("unet") == 4
+    assert mac.compression("unet") == LookUpTables(4)
     assert mac.unet.chunks == 1, "what is not set stays as the override says"
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdbuild.compression.look_up_tables import LookUpTables
 from sdbuild.errors import SdbuildError
 from sdbuild.recipe.catalogue import catalogue_directories, find_recipes
 from sdbuild.recipe.diagnostics import RecipeError
@@ -50,8 +51,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert recipe.deployment_target == "iOS16"
     assert recipe.attention_implementation is None
     assert recipe.controlnets == ()
-    assert recipe.bits("unet") == 6
-    assert recipe.bits("vae_decoder") is None
+    assert recipe.compression("unet") == LookUpTables(6)
+    assert recipe.compression("vae_decoder") is None
     assert recipe.components == (Component.TEXT_ENCODER, Component.UNET, Component.VAE_DECODER)
 
 
@@ -150,8 +151,8 @@ def test_resolving_for_a_target(tmp_path: Path) -> None:
     phone = resolve_for_target(loaded, target("iphone-15-pro"))
     mac = resolve_for_target(loaded, target("mac-studio-m2-ultra"))
     assert (phone.latent.height, mac.latent.height) == (64, 128)
-    assert (phone.bits("unet"), mac.bits("unet")) == (6, None)
-    assert (mac.bits("text_encoder"), mac.latent.width) == (8, 64)
+    assert (phone.compression("unet"), mac.compression("unet")) == (LookUpTables(6), None)
+    assert (mac.compression("text_encoder"), mac.latent.width) == (LookUpTables(8), 64)
     assert phone.attention_implementation is AttentionImplementation.SPLIT_EINSUM_V2
     assert mac.attention_implementation is AttentionImplementation.ORIGINAL
     assert mac.targets == ("mac-studio-m2-ultra",)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import product
 
 from sdbuild.checkpoints.facts import CheckpointFacts
+from sdbuild.compression.look_up_tables import widths
 from sdbuild.estimate.bundle_memory import MemoryEstimate, estimate
 from sdbuild.recipe.recipe import Recipe
-from sdbuild.recipe.rules.rule import BITS, Context, Finding, rule
+from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.settings import Latent, Quantization
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import UNET_REFINER, Component
@@ -76,8 +77,9 @@ def _loading(recipe: Recipe) -> list[Change]:
 def _bits(recipe: Recipe) -> list[Change]:
     """Fewer bits for the denoisers, and for all text encoders too, the most bits first."""
     denoiser = Component.TRANSFORMER if Component.TRANSFORMER in recipe.components else Component.UNET
-    now = recipe.bits(denoiser) or 16
-    fewer = [bits for bits in reversed(BITS[recipe.deployment_target]) if 4 <= bits < now]
+    compression = recipe.compression(denoiser)
+    now = 16 if compression is None else compression.bits
+    fewer = [bits for bits in reversed(widths(recipe.deployment_target)) if 4 <= bits < now]
     encoders = [name.value for name in recipe.components if name.value.startswith("text_encoder")]
     changes = []
     denoisers = [name.value for name in (Component.UNET, Component.TRANSFORMER) if name in recipe.components]

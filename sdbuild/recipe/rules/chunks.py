@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.recipe.rules.rule import BITS, Context, Finding, rule
+from sdbuild.compression.look_up_tables import widths
+from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import Component
 
 
@@ -64,8 +65,9 @@ def megabytes(context: Context, denoiser: Component) -> float | None:
     recipe = context.recipe
     if parameters is None or denoiser not in recipe.components:
         return None
-    bits = recipe.bits(denoiser) or (32 if recipe.precision_of(denoiser) == "float32" else 16)
-    return parameters * bits / 8 / 10**6
+    compression = recipe.compression(denoiser)
+    plain = parameters * (4 if recipe.precision_of(denoiser) == "float32" else 2)
+    return (plain if compression is None else compression.stored_bytes(parameters)) / 10**6
 
 
 def _smaller(context: Context, half: float, limit: float) -> str:
@@ -73,7 +75,7 @@ def _smaller(context: Context, half: float, limit: float) -> str:
     if half <= limit and context.recipe.unet.chunks == 1:
         return "write `unet: {chunks: 2}`, or fewer bits for the UNet"
     parameters = context.facts.parameters("unet") if context.facts is not None else None
-    holds = BITS[context.recipe.deployment_target]
+    holds = widths(context.recipe.deployment_target)
     fitting = [bits for bits in holds if (parameters or 0) * bits / 16 / 10**6 <= limit]
     if not fitting:
         return "build for another target"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.compression import CHOICES, GENERATIONS, NONE
 from sdbuild.recipe.diagnostics import one_of
-from sdbuild.recipe.rules.rule import BITS, Context, Finding, rule
+from sdbuild.recipe.rules.rule import Context, Finding, rule
 
 
 @rule(
@@ -16,14 +17,16 @@ from sdbuild.recipe.rules.rule import BITS, Context, Finding, rule
 def _bits_need_newer_target(context: Context) -> Iterator[Finding]:
     """The minimum deployment target can hold the bits."""
     recipe = context.recipe
-    holds = BITS[recipe.deployment_target]
-    for part in recipe.quantization.named():
-        bits = recipe.bits(part)
-        if bits is not None and bits not in holds:
-            message = f"`{part}` with {bits} bits, which {recipe.minimum_deployment_target} cannot hold"
-            yield Finding(
-                ("quantization", part), message, f"write {one_of(holds)}, or `minimum_deployment_target: iOS18`"
-            )
+    generation = GENERATIONS[recipe.deployment_target]
+    holds = [
+        bits for bits, choice in CHOICES.items() if isinstance(bits, int) and choice.oldest_generation <= generation
+    ]
+    for part, spelling in recipe.quantization.named().items():
+        chosen = CHOICES.get(spelling)
+        if chosen is not None and chosen.oldest_generation > generation:
+            message = f"`{part}` with {chosen.bits} bits, which {recipe.minimum_deployment_target} cannot hold"
+            newer = f"`minimum_deployment_target: iOS{chosen.oldest_generation}`"
+            yield Finding(("quantization", part), message, f"write {one_of(holds)}, or {newer}")
 
 
 @rule(
@@ -34,10 +37,11 @@ def _bits_need_newer_target(context: Context) -> Iterator[Finding]:
 def _groups_need_newer_target(context: Context) -> Iterator[Finding]:
     """Groups of channels with look-up tables of their own are for iOS 18, macOS 15 and newer, and for tables only."""
     recipe = context.recipe
-    for part in recipe.group_size.named():
-        place = ("group_size", part)
-        if recipe.deployment_target != "iOS18":
+    for part, size in recipe.group_size.named().items():
+        place, chosen = ("group_size", part), CHOICES.get(recipe.quantization.get(part, NONE))
+        grouped = (chosen or next(iter(CHOICES.values()))).in_groups(size)
+        if GENERATIONS[recipe.deployment_target] < (18 if grouped is None else grouped.oldest_generation):
             message = f"groups of channels in `{part}`, which {recipe.minimum_deployment_target} cannot hold"
             yield Finding(place, message, "remove it, or write `minimum_deployment_target: iOS18`")
-        if recipe.bits(part) is None or recipe.is_linear(part):
+        if chosen is None or grouped is None:
             yield Finding(place, f"`{part}` has no look-up tables", f"write bits for `quantization.{part}`")

@@ -12,9 +12,6 @@ from sdbuild.recipe.target import Target
 from sdbuild.recipe.tree import Mapping
 from sdbuild.recipe.validation import Location
 
-# What coremltools' lookup-table operations hold: packed bytes up to iOS 17, sub-byte types of every width from iOS 18.
-BITS = {"iOS16": (1, 2, 4, 6, 8), "iOS17": (1, 2, 4, 6, 8), "iOS18": (1, 2, 3, 4, 6, 8)}
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
