@@ -10,6 +10,8 @@ import pytest
 
 from sdbuild.builtin import tiny
 from sdbuild.bundle.features import read_interface
+from sdbuild.bundle.linter.compression import bits_of, lint_compression
+from sdbuild.bundle.linter.contents import Contents
 from sdbuild.errors import SdbuildError
 from sdbuild.stages import quantize
 from tests.stages.faults import copy_artifact, edit_weight
@@ -78,3 +80,33 @@ def test_an_infinite_weight_is_refused_by_name(text_encoder: Path, tmp_path: Pat
 def test_bits_that_the_deployment_target_cannot_hold_are_refused(text_encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(SdbuildError, match="3"):
         quantize.run({"package": text_encoder}, palette(3), tmp_path, Recorder())
+
+
+def test_the_linter_reads_the_bits_off_the_operations(text_encoder: Path, tmp_path: Path) -> None:
+    """A bundle that says 8 bits of a model that was never quantized is a lie that no digest finds."""
+    contents = Contents("sd", {"TextEncoder": text_encoder / PACKAGE})
+    assert bits_of(text_encoder / PACKAGE) == frozenset()
+    assert list(lint_compression({"TextEncoder": {"bits": None}}, contents)) == []
+    (violation,) = lint_compression({"TextEncoder": {"bits": 8}}, contents)
+    assert "says 8 bits, the model has no compressed weights" in str(violation)
+    quantize.run({"package": text_encoder}, palette(4), tmp_path, Recorder())
+    contents = Contents("sd", {"TextEncoder": tmp_path / PACKAGE})
+    assert bits_of(tmp_path / PACKAGE) == {4}
+    assert list(lint_compression({"TextEncoder": {"bits": 4}}, contents)) == []
+    for said, words in ((8, "says 8 bits, the model has 4 bits"), (None, "says no bits, the model has 4 bits")):
+        (violation,) = lint_compression({"TextEncoder": {"bits": said}}, contents)
+        assert words in str(violation)
+    (tmp_path / "linear").mkdir()
+    linear = {"bits": 8, "method": "linear", "group_size": None}
+    quantize.run({"package": text_encoder}, linear, tmp_path / "linear", Recorder())
+    assert bits_of(tmp_path / "linear" / PACKAGE) == {8}
+
+
+def test_the_bits_of_a_package_for_ios_18(tmp_path: Path) -> None:
+    tiny.generate("tiny-sd", tmp_path / "checkpoint", ["", "text_encoder"])
+    parameters = CONVERSION | {"component": "text_encoder", "family": None, "text_sequence_length": 77}
+    parameters |= {"deployment_target": "iOS18"}
+    made = converted(tmp_path / "checkpoint/text_encoder", tmp_path / "converted", **parameters)
+    (tmp_path / "out").mkdir()
+    quantize.run({"package": made}, palette(6), tmp_path / "out", Recorder())
+    assert bits_of(tmp_path / "out" / PACKAGE) == {6}
