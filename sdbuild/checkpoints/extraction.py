@@ -20,6 +20,7 @@ Progress = Callable[[float, str], None]
 
 _WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
 _OTHER_WEIGHTS = "model.safetensors"
+_PART_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class ExtractError(SdbuildError):
@@ -77,6 +78,39 @@ def extract(tree: Path, component: str, prediction_type: PredictionType | None, 
 def _markers(path: Path) -> Markers:
     header = read_header(path) if path.suffix == ".safetensors" else pickle_header(path)
     return read_markers(frozenset(header.tensors), header.metadata, lambda name: read_numbers(path, header, name))
+
+
+def extract_part(tree: Path, component: str, base: Path, out: Path, progress: Progress) -> None:
+    """Fill `out` with one network's files, of a file that holds that network and maybe others, without a configuration.
+
+    Args:
+        tree: the directory with the file, and the model's card where there is one.
+        component: `vae`, `unet`, `transformer` or `controlnet`.
+        base: the JSON files of the pipeline that it is for.
+        out: the component's own directory.
+        progress: called with the share of bytes that is written.
+
+    Raises:
+        ExtractError: the file holds no such network, or one that is not for that pipeline.
+        ModelError: the file is damaged, or holds more than tensors.
+    """
+    from sdbuild.checkpoints.part_file import PartFileError, describe_part, part_tensors
+    from sdbuild.checkpoints.single_file_tensors import open_single_file
+    from sdbuild.checkpoints.write import write_safetensors
+
+    (path,) = (each for each in sorted(tree.iterdir()) if each.suffix in SUFFIXES)
+    stored = open_single_file(path, ("",))
+    configs = {each.parent.name: json.loads(each.read_bytes()) for each in base.glob("*/config.json")}
+    try:
+        part = describe_part(component, {name: tensor.shape for name, tensor in stored.items()}, configs)
+        tensors = part_tensors(component, part, stored)
+    except (PartFileError, ModelError) as error:
+        raise ExtractError(f"{path.name}: {error}") from error
+    for card in tree.iterdir():
+        if is_card(card.name):
+            place(card, out / card.name)
+    _write_json(out / "config.json", part.config)
+    write_safetensors(out / _PART_WEIGHTS, tensors, progress)
 
 
 def _scheduler(path: Path, described: SingleFile) -> Mapping[str, Any]:

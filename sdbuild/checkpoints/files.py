@@ -29,6 +29,9 @@ COMPONENT_FOLDERS: Mapping[str, str] = {
 }
 """Source component → its folder in a checkpoint of diffusers' layout ("" is the checkpoint's root)."""
 
+# Networks that repositories hold alone too, with their files at the root.
+_ALONE = ("vae", "unet", "transformer")
+
 BUILTIN_GENERATOR = 2
 """Raised when the bytes of the generated (`builtin:`) checkpoints change."""
 
@@ -139,8 +142,8 @@ def select_files(component: str, names: Iterable[str], *, precision: str = "floa
     """
     folder = COMPONENT_FOLDERS[component]
     names = list(names)
-    if component == "vae" and "vae/config.json" not in names and "config.json" in names:
-        folder = ""  # a repository of the VAE alone
+    if component in _ALONE and f"{folder}/config.json" not in names and "config.json" in names:
+        folder = ""  # a repository of that network alone
     prefix = f"{folder}/" if folder else ""
     local = {name[len(prefix) :]: name for name in names if name.startswith(prefix)}
     match component:

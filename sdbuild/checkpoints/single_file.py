@@ -21,7 +21,7 @@ Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
 Shapes = Mapping[str, tuple[int, ...]]
 Config = dict[str, Any]
 
-SUFFIXES = (".safetensors", ".ckpt")
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."

@@ -56,15 +56,20 @@ _OPEN_CLIP_ENDS = {
 
 
 def open_single_file(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> dict[str, StoredTensor]:
-    """The tensors of a `.safetensors` or `.ckpt` file whose names start with one of `prefixes`, none of them read.
+    """The tensors of a file whose names start with one of `prefixes`, none of them read.
 
-    A `.ckpt` is unpickled with `weights_only`, under which nothing but tensors and plain containers can be made.
+    A pickle (`.ckpt`, `.pt`, …) is unpickled with `weights_only`, under which nothing but tensors and plain containers
+    can be made.
 
     Raises:
         ModelError: the file is damaged, or holds what is neither a tensor nor a plain value.
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path, prefixes)
+    if path.suffix == ".gguf":
+        from sdbuild.checkpoints.gguf_file import read_gguf
+
+        return read_gguf(path, prefixes)
     return read_pickle(path, prefixes)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sdbuild.checkpoints.checkpoint import Checkpoint
+from sdbuild.checkpoints.tiny_autoencoder import TINY_CLASS
 from sdbuild.families import takes_penultimate
 from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.component import read_config
@@ -144,24 +145,33 @@ def multilingual_projection(component: str, checkpoint: Path, arguments: BuildAr
 
 def vae_decoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
     """Diffusers' autoencoder, decoding."""
-    from diffusers import AutoencoderKL
-
-    model = _load(AutoencoderKL, checkpoint)
+    model = _load(_autoencoder(checkpoint), checkpoint)
     return Original(model, lambda z: (model.decode(z).sample,))
 
 
 def vae_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
     """Diffusers' autoencoder, encoding."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderTiny
 
-    model = _load(AutoencoderKL, checkpoint)
+    model = _load(_autoencoder(checkpoint), checkpoint)
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
+        if isinstance(model, AutoencoderTiny):
+            latents = model.encode(x).latents
+            return (torch.cat([latents, torch.full_like(latents, -30.0)], dim=1),)
         # Not the distribution's parameters: those have their log variance clamped.
         moments = model.encoder(x)
         return (moments if model.quant_conv is None else model.quant_conv(moments),)
 
     return Original(model, run)
+
+
+def _autoencoder(checkpoint: Path) -> type[Any]:
+    """The class that a folder's configuration names."""
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    tiny = read_config(checkpoint).get("_class_name") == TINY_CLASS
+    return AutoencoderTiny if tiny else AutoencoderKL  # type: ignore[no-any-return]
 
 
 def safety_checker(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:

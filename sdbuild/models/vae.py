@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from sdbuild.checkpoints.checkpoint import Checkpoint
+from sdbuild.checkpoints.tiny_autoencoder import TINY_CLASS
 from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.attention import split_heads_and_queries
 from sdbuild.models.component import ComponentModel, read_config
@@ -77,18 +78,53 @@ class VAEEncoder(nn.Module):
         return (self.quant_conv(self.encoder(x)),)
 
 
+class TinyDecoder(nn.Module):
+    """TAESD's decoder (diffusers' `AutoencoderTiny`): latents (1, C, h, w) to an image (1, 3, H, W) in ±1."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.decoder = nn.ModuleDict({"layers": autoencoder.decoder.layers})
+
+    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor]:
+        """Decode; latents are bent into ±3 first, as it was trained."""
+        image: torch.Tensor = self.decoder["layers"](torch.tanh(z / 3) * 3)
+        return (image * 2 - 1,)
+
+
+class TinyEncoder(nn.Module):
+    """TAESD's encoder: an image (1, 3, H, W) in ±1 to (1, 2C, h, w), the latents and a log variance of none."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict({"layers": autoencoder.encoder.layers})
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        """Encode; it has no distribution, so that every sample is the mean."""
+        latent: torch.Tensor = self.encoder["layers"]((x + 1) / 2)
+        return (torch.cat([latent, torch.full_like(latent, NO_VARIANCE)], dim=1),)
+
+
+NO_VARIANCE = -30.0
+"""The logarithm of a variance that is as good as none: diffusers goes no lower, and its root is 3e-7."""
+
+
 def build_vae(component: str, checkpoint: Path, arguments: BuildArguments) -> ComponentModel:
     """One half of the autoencoder of `checkpoint`."""
-    config = read_config(checkpoint, "AutoencoderKL")
-    autoencoder = instantiate(AutoencoderKL, config, checkpoint)
+    config = read_config(checkpoint, "AutoencoderKL", TINY_CLASS)
     decodes = component == "vae_decoder"
-    module = (VAEDecoder if decodes else VAEEncoder)(autoencoder).eval()
+    if config.get("_class_name") == TINY_CLASS:
+        autoencoder = instantiate(AutoencoderTiny, config, checkpoint)
+        module: nn.Module = (TinyDecoder if decodes else TinyEncoder)(autoencoder).eval()
+        factor = 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1)
+    else:
+        autoencoder = instantiate(AutoencoderKL, config, checkpoint)
+        module = (VAEDecoder if decodes else VAEEncoder)(autoencoder).eval()
+        factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     for path, child in list(module.named_modules()):
         if isinstance(child, Attention):
             module.set_submodule(path, SpatialAttention(child))
     replace_group_norms(module, WideRangeGroupNorm)
 
-    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     channels = autoencoder.config.latent_channels
     latent = (arguments.latent_height, arguments.latent_width)
     size = (factor * latent[0], factor * latent[1])

@@ -91,6 +91,7 @@ class TargetPlan:
         compiler: the Core ML compiler's build; None where there is none, and then nothing is compiled.
         tokenizer: where the tokenizers come from; None for the pipeline's own.
         vae: where the VAE comes from; None for the pipeline's own.
+        denoiser: where the UNet or the transformer comes from; None for the pipeline's own.
         loras: where each LoRA comes from, and its weight.
         t2i_adapters: where each T2I-Adapter comes from, in the recipe's order.
         textual_inversions: where each textual inversion comes from, and its token; None for the file's own.
@@ -107,6 +108,7 @@ class TargetPlan:
     compiler: str | None
     tokenizer: Source | None = None
     vae: Source | None = None
+    denoiser: Source | None = None
     loras: tuple[tuple[Source, float], ...] = ()
     t2i_adapters: tuple[Source, ...] = ()
     textual_inversions: tuple[tuple[Source, str | None], ...] = ()
@@ -198,6 +200,10 @@ class TargetPlan:
                 whole = self._source(
                     SINGLE_FILE if source is self.model else f"{SINGLE_FILE}-{name}", source, SINGLE_FILE
                 )
+                if source not in (self.model, self.refiner):
+                    pipeline = self._source("index", self.model, "index")
+                    taken = to_document(source_stage.Parameters(component))
+                    return self._add(Draft(base, "source", name, taken, {"checkpoint": whole, "base": pipeline}))
                 extraction = source_stage.Parameters(component, prediction_type=source.prediction_type)
                 return self._add(Draft(base, "source", name, to_document(extraction), {"checkpoint": whole}))
             asked: dict[str, Any] = {"source": source.label}
@@ -220,10 +226,13 @@ class TargetPlan:
         """The checkpoint that a part is made from."""
         if part.name == UNET_REFINER and self.refiner is not None:
             return self.refiner
-        if part.source == "vae" and self.vae is not None:
-            return self.vae
-        _, source = self._conditioners.get(part.name, (None, self.model))
+        _, source = self._conditioners.get(part.name, (None, self._own(part.source)))
         return source
+
+    def _own(self, folder: str) -> Source:
+        """Where a component of the pipeline comes from."""
+        other = self.vae if folder == "vae" else self.denoiser if folder in ("unet", "transformer") else None
+        return other if other is not None else self.model
 
     def _checkpoint(self, part: Part) -> Draft:
         if part.name == PROJECTION and self.projection is not None:
@@ -260,7 +269,7 @@ class TargetPlan:
 
     def _fuse(self, name: str) -> Draft:
         """The files of a component of the pipeline with every LoRA in them."""
-        own = self._source(name, self.vae if name == "vae" and self.vae is not None else self.model, name)
+        own = self._source(name, self._own(name), name)
         if name not in ADAPTED or not self.loras:
             return own
         inputs, weights = {"checkpoint": own}, {}
@@ -463,6 +472,7 @@ class TargetPlan:
             t2i_adapters=_named(self.t2i_adapters),
             textual_inversions=tuple(_described(source) for source, _ in self.textual_inversions),
             clip_skip=recipe.clip_skip or None,
+            denoiser_checkpoint=None if self.denoiser is None else _described(self.denoiser),
         )
 
 

@@ -138,6 +138,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
             refiner=None if recipe.refiner is None else source(recipe.refiner, None),
             projection=_projection(loaded, recipe),
             vae=source(recipe.vae, None) if recipe.vae is not None else None,
+            denoiser=source(recipe.denoiser, None) if recipe.denoiser is not None else None,
             loras=tuple((source(lora.resolved, None), lora.weight) for lora in recipe.loras),
             textual_inversions=tuple((source(each.resolved, None), each.token) for each in recipe.textual_inversions),
             tokenizer=source(tokenizer, None) if tokenizer is not None else None,

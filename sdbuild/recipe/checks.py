@@ -15,7 +15,7 @@ from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 
 # What an override cannot change: these say which recipe it is, not how it is built for one target.
 NOT_OVERRIDABLE = (
-    *("name", "description", "extends", "model", "tokenizer", "vae", "loras", "textual_inversions"),
+    *("name", "description", "extends", "model", "tokenizer", "vae", "denoiser", "loras", "textual_inversions"),
     *("targets", "overrides"),
 )
 

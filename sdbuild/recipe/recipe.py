@@ -45,9 +45,16 @@ class Recipe(Part):
     )
     vae: ModelReference | None = Field(
         default=None,
-        description="Another VAE than the checkpoint's own: a repository or directory with the VAE alone, or a "
-        "pipeline whose `vae/` is taken.",
+        description="Another VAE than the checkpoint's own: a repository or directory with the VAE alone, a pipeline "
+        "whose `vae/` is taken, or a file that holds it; also TAESD.",
         examples=[{"version": "madebyollin/sdxl-vae-fp16-fix"}],
+    )
+    denoiser: ModelReference | None = Field(
+        default=None,
+        description="Another UNet, or for SD 3 another transformer, than the checkpoint's own: a repository or "
+        "directory with it, or a file that holds it (DMD2, Lightning, Hyper), which has no configuration: the "
+        "checkpoint's is taken, and it must fit that.",
+        examples=[{"version": "../models/dmd2_sdxl_4step_unet_fp16.safetensors"}],
     )
     loras: tuple[Lora, ...] = Field(
         default=(), max_length=16, description="LoRAs, each with its weight, fused before conversion."
@@ -143,7 +150,7 @@ class Recipe(Part):
 
     def references(self) -> Iterator[tuple[tuple[str | int, ...], Reference]]:
         """Every model that the recipe names, with its place in the recipe."""
-        for name in ("model", "tokenizer", "vae", "refiner"):
+        for name in ("model", "tokenizer", "vae", "denoiser", "refiner"):
             if (reference := getattr(self, name)) is not None:
                 yield (name,), reference
         for index, reference in enumerate(self.controlnets):

@@ -157,7 +157,7 @@ def _document(
     )  # fmt: skip
     stated = to_document(params)
     # Said of bundles with them alone, so that those without stay as they are.
-    adapters = {name: stated[name] for name in ("t2i_adapters", "clip_skip") if name in stated}
+    adapters = {name: stated[name] for name in ("t2i_adapters", "clip_skip", "denoiser_checkpoint") if name in stated}
     whole = {
         "format": document.FORMAT,
         **{name: stated[name] for name in copied},

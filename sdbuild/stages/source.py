@@ -8,7 +8,8 @@ lock has chosen: exactly those are fetched. The result is rooted at the componen
 A single-file checkpoint goes through the stage twice: first its file, named by ``file``, with the component
 `SINGLE_FILE`, and with ``beside``, the name of a file that is taken along where it is there; then, with that artifact
 as the input ``checkpoint``, each component taken out of it. Parameters of that are ``component`` and
-``prediction_type`` (what the recipe says of it, or null).
+``prediction_type`` (what the recipe says of it, or null). A file of one network has no configuration: its second way
+has as a further input ``base`` the JSON files of the pipeline that it is for, and ``component`` alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sdbuild.checkpoints.extraction import extract
+from sdbuild.checkpoints.extraction import extract, extract_part
 from sdbuild.checkpoints.files import COMPONENT_FOLDERS, CheckpointFilesError, select_files, select_single_file
 from sdbuild.checkpoints.hub import Hub, RemoteFile
 from sdbuild.checkpoints.hub_errors import HubError
@@ -86,6 +87,10 @@ def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Pro
         ExtractError: a single-file checkpoint does not hold the component.
         HubError: the Hub did not give what was asked for.
     """
+    if "base" in inputs:
+        extract_part(inputs["checkpoint"], params.component, inputs["base"], out, progress)
+        progress(1.0, f"{params.component} of a file of its own")
+        return
     if "checkpoint" in inputs:
         extract(inputs["checkpoint"], params.component, params.prediction_type or None, out, progress)
         progress(1.0, f"{params.component} of a single file")

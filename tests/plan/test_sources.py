@@ -103,7 +103,7 @@ def test_no_file_of_that_name(workspace: Any) -> None:
     (workspace.root / "notes.txt").write_text("no checkpoint")
     ran = workspace("plan", "recipe=phone", "source=notes.txt")
     assert ran.status == 2
-    assert "nor a .safetensors or .ckpt file" in ran.err
+    assert "nor a .safetensors or .ckpt or .pt or .pth or .bin or .gguf file" in ran.err
 
 
 def test_loras_go_into_what_they_were_trained_on(workspace: Any) -> None:
@@ -303,3 +303,26 @@ def test_clip_skip_is_the_text_encoders_alone(workspace: Any) -> None:
     graph = make_plan(parse_options({"recipe": "phone"})).graph
     assert "clip_skip" not in graph["convert:text_encoder"].parameters
     assert "clip_skip" not in graph["bundle:iphone-15-pro"].parameters
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_files_of_one_network_are_read_for_the_pipeline(workspace: Any, suffix: str) -> None:
+    for name in ("vae", "unet", "canny"):
+        (workspace.root / f"{name}.{suffix}").write_bytes(b"weights")
+    workspace.recipe(
+        vae=f"{{version: ../vae.{suffix}}}",
+        denoiser=f"{{version: ../unet.{suffix}}}",
+        controlnets=f"[{{version: ../canny.{suffix}}}]",
+    )
+    graph = make_plan(parse_options({"recipe": "phone"})).graph
+    conditioner = next(action.component for action in graph if action.name.startswith("source:controlnet-"))
+    for part, component in (("vae", "vae"), ("unet", "unet"), (conditioner, "controlnet")):
+        action = graph[f"source:{part}"]
+        assert action.parameters == {"component": component}
+        assert action.inputs["base"] is graph["source:index"]
+        assert [*action.inputs["checkpoint"].files] == [
+            f"{ {'controlnet': 'canny'}.get(component, component) }.{suffix}"
+        ]
+    assert graph["convert:unet"].inputs["checkpoint"] is graph["source:unet"]
+    described = {"version": f"unet.{suffix}", "revision": None, "source": "file"}
+    assert graph["bundle:iphone-15-pro"].parameters["denoiser_checkpoint"] == described

@@ -141,6 +141,28 @@ VAE = Class(
     required=("block_out_channels", "down_block_types", "up_block_types"),
 )
 
+TINY_VAE = Class(
+    "AutoencoderTiny",
+    {
+        "in_channels": Setting(COUNT, 3, (3,)),
+        "out_channels": Setting(COUNT, 3, (3,)),
+        "encoder_block_out_channels": Setting(COUNTS, (64, 64, 64, 64)),
+        "decoder_block_out_channels": Setting(COUNTS, (64, 64, 64, 64)),
+        "block_out_channels": Setting(COUNTS, None, harmless="is said once for each half too"),
+        "act_fn": Setting(TEXT, "relu", ("relu",)),
+        "upsample_fn": Setting(TEXT, "nearest", ("nearest",)),
+        "latent_channels": Setting(COUNT, 4),
+        "upsampling_scaling_factor": Setting(COUNT, 2, (2,)),
+        "num_encoder_blocks": Setting(COUNTS, (1, 3, 3, 3)),
+        "num_decoder_blocks": Setting(COUNTS, (3, 3, 3, 1)),
+        "latent_magnitude": Setting(NUMBER, 3, harmless="is for latents that are kept as pictures"),
+        "latent_shift": Setting(NUMBER, 0.5, harmless="is for latents that are kept as pictures"),
+        "force_upcast": Setting(BOOLEAN, False, harmless="asks for float32; the recipe says the precision"),
+        "scaling_factor": Setting(NUMBER, 1.0),
+        "shift_factor": Setting(NUMBER, 0.0),
+    },
+)
+
 TRANSFORMER = Class(
     "SD3Transformer2DModel",
     {
@@ -172,4 +194,4 @@ T2I_ADAPTER = Class(
     },
 )
 
-NETWORKS = {known.name: known for known in (UNET, CONTROLNET, VAE, TRANSFORMER, T2I_ADAPTER)}
+NETWORKS = {known.name: known for known in (UNET, CONTROLNET, VAE, TINY_VAE, TRANSFORMER, T2I_ADAPTER)}

@@ -9,10 +9,11 @@ from difflib import get_close_matches
 from sdbuild.checkpoints import sd3_topology, topology
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
 from sdbuild.checkpoints.account.foreign import foreign
-from sdbuild.checkpoints.account.networks import CONTROLNET, T2I_ADAPTER, TRANSFORMER, UNET, VAE
+from sdbuild.checkpoints.account.networks import CONTROLNET, T2I_ADAPTER, TINY_VAE, TRANSFORMER, UNET, VAE
 from sdbuild.checkpoints.account.settings import Class, Config, with_defaults
 from sdbuild.checkpoints.account.towers import CLIP_TEXT, CLIP_VISION, SAFETY_CHECKER, T5
 from sdbuild.checkpoints.header import TensorHeader
+from sdbuild.checkpoints.tiny_autoencoder import tiny_shapes
 
 Shapes = Mapping[str, tuple[int, ...]]
 Headers = Mapping[str, TensorHeader]
@@ -104,6 +105,7 @@ NETWORKS: dict[str, Network] = {
     "UNet2DConditionModel": Network(UNET, topology.unet),
     "ControlNetModel": Network(CONTROLNET, topology.controlnet),
     "AutoencoderKL": Network(VAE, topology.vae, _vae_name),
+    "AutoencoderTiny": Network(TINY_VAE, tiny_shapes),
     "SD3Transformer2DModel": Network(TRANSFORMER, sd3_topology.transformer),
     "T2IAdapter": Network(T2I_ADAPTER, topology.t2i_adapter),
     "CLIPTextModel": Network(CLIP_TEXT, _clip_wanted, _clip_name, _clip_spare),
