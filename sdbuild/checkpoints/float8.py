@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbuild.checkpoints.account.entry import Use
 from sdbuild.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ def decoder(dtype: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
 def is_beside(name: str) -> bool:
     """Whether a name is that of a scale, a marker or a description, not of a weight."""
     return name.rpartition(".")[2] in (*SCALES, *_OF_INPUTS, MARKER, DESCRIPTION)
+
+
+def why_beside(name: str) -> tuple[Use, str]:
+    """What becomes of such a name."""
+    if name.rpartition(".")[2] in _OF_INPUTS:
+        return Use.HARMLESS, "scales a layer's inputs for arithmetic of 8 bits, which is not done here"
+    return Use.USED, "says how weights of 8 bits are scaled"
 
 
 def scaled(tensors: Mapping[str, StoredTensor], label: str) -> dict[str, StoredTensor]:

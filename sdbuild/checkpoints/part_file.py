@@ -33,6 +33,22 @@ _FIRST: Mapping[str, tuple[str, str]] = {
     "transformer": (r"transformer_blocks\.0\.", r"joint_blocks\.0\."),
     "controlnet": (r"controlnet_cond_embedding\.", r"input_hint_block\."),
 }
+# Every name of the component, in both.
+_UNET_NAMES = (
+    r"(conv_in|conv_out|conv_norm_out|time_embedding|time_proj|add_embedding|class_embedding|encoder_hid_proj"
+    r"|down_blocks|mid_block|up_blocks)\.",
+    r"(time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\.",
+)
+_VAE_NAMES = r"(encoder|decoder|quant_conv|post_quant_conv)\."
+_OWN: Mapping[str, tuple[str, str]] = {
+    "vae": (_VAE_NAMES, _VAE_NAMES),
+    "unet": _UNET_NAMES,
+    "transformer": (r"", r""),
+    "controlnet": (
+        _UNET_NAMES[0] + r"|(controlnet_cond_embedding|controlnet_down_blocks|controlnet_mid_block)\.",
+        _UNET_NAMES[1] + r"|(input_hint_block|zero_convs|middle_block_out)\.",
+    ),
+}
 _TOPOLOGIES = {
     "unet": topology.unet,
     "vae": topology.vae,
@@ -81,6 +97,44 @@ class PartFile:
     is_original: bool
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Whose names a file has.
+
+    Attributes:
+        component: the network.
+        prefix: what the names of its tensors start with.
+        is_original: whether the names behind it are the original code's.
+        tiny: TAESD's layout, where it is that.
+    """
+
+    component: str
+    prefix: str
+    is_original: bool
+    tiny: str | None = None
+
+    def owns(self, name: str) -> bool:
+        """Whether a name behind the prefix is one of the network's."""
+        if self.tiny is not None:
+            return True
+        return re.match(_OWN[self.component][int(self.is_original)], name) is not None
+
+
+def layout_of(component: str, shapes: Shapes) -> Layout:
+    """Whose names a file has.
+
+    Raises:
+        PartFileError: the file holds no such network, or a relative of it that cannot be built.
+    """
+    if component == "controlnet":
+        for name, what in _OTHER_CONTROLNETS.items():
+            if any(name in key for key in shapes):
+                raise PartFileError(f"holds {what}; it cannot be built")
+    if component == "vae" and (tiny := is_tiny(shapes)) is not None:
+        return Layout(component, "", False, tiny)
+    return Layout(component, *_layout(component, shapes))
+
+
 def describe_part(component: str, shapes: Shapes, base: Mapping[str, Config]) -> PartFile:
     """Tell a part's layout and configuration.
 
@@ -92,13 +146,10 @@ def describe_part(component: str, shapes: Shapes, base: Mapping[str, Config]) ->
     Raises:
         PartFileError: the file holds no such network, or another one.
     """
-    if component == "controlnet":
-        for name, what in _OTHER_CONTROLNETS.items():
-            if any(name in key for key in shapes):
-                raise PartFileError(f"holds {what}; it cannot be built")
-    if component == "vae" and (layout := is_tiny(shapes)) is not None:
-        return PartFile(tiny_config(shapes, layout), layout, is_original=False)
-    prefix, is_original = _layout(component, shapes)
+    layout = layout_of(component, shapes)
+    if layout.tiny is not None:
+        return PartFile(tiny_config(shapes, layout.tiny), layout.tiny, is_original=False)
+    prefix, is_original = layout.prefix, layout.is_original
     held = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     config = _config(component, held, base, is_original)
     return PartFile(config, prefix, is_original)
@@ -116,7 +167,9 @@ def part_tensors(component: str, part: PartFile, stored: Mapping[str, StoredTens
         _compare(component, {n: s for n, s in tiny_shapes(part.config).items() if _half(n) in map(_half, found)}, found)
         return found
     if not part.is_original:
-        found = {name.removeprefix(part.prefix): each for name, each in stored.items() if name.startswith(part.prefix)}
+        layout = Layout(component, part.prefix, is_original=False)
+        inner = {name.removeprefix(part.prefix): each for name, each in stored.items() if name.startswith(part.prefix)}
+        found = {name: each for name, each in inner.items() if layout.owns(name)}
     elif component == "controlnet":
         found = _controlnet(part, stored)
     else:

@@ -47,7 +47,6 @@ def tiny_config(shapes: Shapes, layout: str) -> dict[str, Any]:
     return {
         "_class_name": TINY_CLASS,
         "act_fn": "relu",
-        "block_out_channels": [width] * 4,
         "decoder_block_out_channels": [width] * 4,
         "encoder_block_out_channels": [width] * 4,
         "force_upcast": False,

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sdbuild.checkpoints.account.sources import JUDGES
+from sdbuild.checkpoints.account.sources import JUDGES, PART
 from sdbuild.checkpoints.files import SINGLE_FILE
 from sdbuild.compression import Compression
 from sdbuild.estimate.bundle_memory import app_memory
@@ -156,12 +156,18 @@ class TargetPlan:
             waiting += draft.inputs.values()
             if draft.stage == "source" and not draft.inputs and self._kind(draft) in JUDGES:
                 roles[draft.component] = draft
-        asked = {role: {"component": self._kind(draft), **self._asked[draft.base]} for role, draft in roles.items()}
+        asked = {role: {**self._asked[draft.base], "component": self._kind(draft)} for role, draft in roles.items()}
+        for role, each in asked.items():
+            each.pop("part", None)
+            if role.startswith("lora-"):
+                each["components"] = [name for name in ADAPTED if name in self.recipe.components]
         return self._add(Draft("account:sources", "account", "sources", to_document(account.Parameters(asked)), roles))
 
     def _kind(self, draft: Draft) -> str:
         """What the account calls a source: its component, or which kind of single file it is."""
         role = draft.component.partition("-")[0]
+        if (part := self._asked.get(draft.base, {}).get("part")) is not None:
+            return f"{PART}{part}"
         return role if role in _ADDED_FILES else str(draft.parameters["component"])
 
     def _parts(self) -> Iterator[Part]:
@@ -201,6 +207,7 @@ class TargetPlan:
                     SINGLE_FILE if source is self.model else f"{SINGLE_FILE}-{name}", source, SINGLE_FILE
                 )
                 if source not in (self.model, self.refiner):
+                    self._asked[whole.base]["part"] = component
                     pipeline = self._source("index", self.model, "index")
                     taken = to_document(source_stage.Parameters(component))
                     return self._add(Draft(base, "source", name, taken, {"checkpoint": whole, "base": pipeline}))

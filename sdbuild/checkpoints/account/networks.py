@@ -148,7 +148,6 @@ TINY_VAE = Class(
         "out_channels": Setting(COUNT, 3, (3,)),
         "encoder_block_out_channels": Setting(COUNTS, (64, 64, 64, 64)),
         "decoder_block_out_channels": Setting(COUNTS, (64, 64, 64, 64)),
-        "block_out_channels": Setting(COUNTS, None, harmless="is said once for each half too"),
         "act_fn": Setting(TEXT, "relu", ("relu",)),
         "upsample_fn": Setting(TEXT, "nearest", ("nearest",)),
         "latent_channels": Setting(COUNT, 4),

@@ -9,6 +9,7 @@ from pathlib import Path
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
 from sdbuild.checkpoints.account.foreign import foreign
 from sdbuild.checkpoints.account.tensors import judge_tensors, network
+from sdbuild.checkpoints.float8 import is_beside, why_beside
 from sdbuild.checkpoints.header import Header, HeaderError, TensorHeader, read_numbers
 from sdbuild.checkpoints.markers import MARKERS, PREDICTION_KEYS, MarkerError, PredictionType, read_markers
 from sdbuild.checkpoints.single_file import NOT_PARAMETERS, PREFIXES, Folder, SingleFile, SingleFileError, describe
@@ -101,7 +102,9 @@ def _judge_component(
         if not name.startswith(folder.prefix):
             continue
         inner = name.removeprefix(folder.prefix)
-        if inner.endswith(NOT_PARAMETERS):
+        if is_beside(name):
+            yield Entry(place, Kind.TENSOR, name, *why_beside(name))
+        elif inner.endswith(NOT_PARAMETERS):
             yield Entry(place, Kind.TENSOR, name, Use.HARMLESS, "a buffer, which follows from the configuration")
         elif inner.startswith("loss."):
             yield Entry(place, Kind.TENSOR, name, Use.HARMLESS, "acts in training alone")

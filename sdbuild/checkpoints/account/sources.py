@@ -49,11 +49,17 @@ class Asked:
         component: a key of `JUDGES`.
         source: what messages call the source.
         prediction_type: what the recipe says that a single file's UNet predicts; None to go by the file.
+        components: of a LoRA, what the recipe builds of that LoRAs change.
     """
 
     component: str
     source: str
     prediction_type: PredictionType | None = None
+    components: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Key documents hold lists.
+        object.__setattr__(self, "components", tuple(self.components))
 
 
 Judge = Callable[[Asked, Mapping[str, Path], PickleReader | None], Iterator[Entry]]
@@ -194,8 +200,35 @@ def _single_file(asked: Asked, files: Mapping[str, Path], read_pickle: PickleRea
             yield from judge_single_file(name, None, read_pickle(path), asked.prediction_type)
 
 
+def _part(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader | None) -> Iterator[Entry]:
+    from sdbuild.checkpoints.account.parts import judge_part
+
+    component = asked.component.removeprefix(PART)
+    for name, path in files.items():
+        yield Entry(name, Kind.FILE, name, Use.USED, _LICENSE if is_card(name) else "")
+        if is_card(name) or name.endswith(".gguf"):
+            continue  # of a GGUF file the tensors are told when they are taken
+        header = _header(path) if name.endswith(".safetensors") else read_pickle and read_pickle(path)
+        if isinstance(header, HeaderError):
+            yield Entry(name, Kind.FILE, name, Use.REFUSED, str(header))
+        elif header is not None:
+            yield from judge_part(component, name, header)
+
+
+def _lora(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader | None) -> Iterator[Entry]:
+    from sdbuild.checkpoints.account.adapters import judge_lora
+
+    return judge_lora(files, asked.components, pickles=read_pickle is not None)
+
+
+PART = "part:"
+"""Before a component's name: a file of that network alone, without its configuration."""
+LORA = "lora"
+
 JUDGES: dict[str, Judge] = {
     SINGLE_FILE: _single_file,
+    LORA: _lora,
+    **{f"{PART}{component}": _part for component in ("vae", "unet", "transformer", "controlnet")},
     "index": _index,
     **dict.fromkeys(("tokenizer", "tokenizer_2", "tokenizer_3"), _tokenizer),
     **dict.fromkeys(_CLASSES, _network),

@@ -12,6 +12,7 @@ from sdbuild.checkpoints.account.foreign import foreign
 from sdbuild.checkpoints.account.networks import CONTROLNET, T2I_ADAPTER, TINY_VAE, TRANSFORMER, UNET, VAE
 from sdbuild.checkpoints.account.settings import Class, Config, with_defaults
 from sdbuild.checkpoints.account.towers import CLIP_TEXT, CLIP_VISION, SAFETY_CHECKER, T5
+from sdbuild.checkpoints.float8 import is_beside, why_beside
 from sdbuild.checkpoints.header import TensorHeader
 from sdbuild.checkpoints.tiny_autoencoder import tiny_shapes
 
@@ -27,7 +28,7 @@ _BEFORE = "the library before 0.15 called it so"
 _VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 FLOATING = ("F16", "BF16", "F32", "F64")
-_FLOAT8 = ("F8_E4M3", "F8_E5M2", "F8_E8M0")
+_FLOAT8 = ("F8_E4M3", "F8_E5M2")
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,9 @@ def judge_tensors(place: str, tensors: Headers, config: Config, known: Network) 
     found: set[str] = set()
     strange: list[str] = []
     for name, tensor in tensors.items():
+        if is_beside(name):
+            yield Entry(place, Kind.TENSOR, name, *why_beside(name))
+            continue
         inner = known.rename(name)
         if inner in wanted and not known.spare(name, whole):
             found.add(inner)
@@ -180,11 +184,17 @@ def _spare(name: str, config: Config, known: Network) -> tuple[Use, str]:
     return Use.WARNED, f"{known.known.name} of this configuration has no such tensor; like the library, it is left out"
 
 
+def of_type(tensor: TensorHeader) -> tuple[Use, str]:
+    """What becomes of a weight by its type alone."""
+    if tensor.dtype in (*FLOATING, *_FLOAT8):
+        return Use.USED, ""
+    return Use.REFUSED, f"is stored as {tensor.dtype}; weights are {', '.join((*FLOATING, *_FLOAT8))}"
+
+
 def _fitting(tensor: TensorHeader, shape: tuple[int, ...]) -> tuple[Use, str]:
-    if tensor.dtype in _FLOAT8:
-        return Use.REFUSED, f"is stored in 8 bits ({tensor.dtype}), which cannot be read; give half precision"
-    if tensor.dtype not in FLOATING:
-        return Use.REFUSED, f"is stored as {tensor.dtype}; weights are {', '.join(FLOATING)}"
+    use, reason = of_type(tensor)
+    if use is Use.REFUSED:
+        return use, reason
     if shape and [size for size in tensor.shape if size != 1] != [size for size in shape if size != 1]:
         return Use.REFUSED, f"has the shape {list(tensor.shape)}, the configuration asks for {list(shape)}"
     return Use.USED, ""

@@ -39,7 +39,7 @@ class Lora:
     Attributes:
         label: what messages call it.
         modules: what it changes, in the file's order.
-        embeddings: words whose vectors travel with it.
+        bundled: tensors that are not its own, but vectors of words that travel with it: file and name.
 
     Args:
         files: path in the LoRA's folder → file: weights, `.safetensors` or a pickle, of which tensors alone are read;
@@ -54,10 +54,16 @@ class Lora:
     def __init__(self, files: Mapping[str, Path], weight: float, label: str) -> None:
         self.label = label
         self.weight = weight
-        self.embeddings: frozenset[str] = frozenset()
+        self.bundled: list[tuple[str, str]] = []
         self.modules = tuple(self._read(files))
         if not self.modules:
             raise ModelError(f"{label}: holds no pair of low-rank tensors and no other change of a weight.")
+
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """Words whose vectors travel with it."""
+        found = (BUNDLED.fullmatch(name) for _, name in self.bundled)
+        return frozenset(match["token"] for match in found if match is not None)
 
     @property
     def components(self) -> frozenset[str]:
@@ -120,16 +126,16 @@ class Lora:
             if beside is not None:
                 where = f"{self.label}: {folder + '/' if folder else ''}{CONFIG_FILE}"
                 stated = {"": read_settings(beside.read_bytes(), where)}
-            yield from self._modules_of(tensors, stated, folder or None)
+            yield from self._modules_of(name, tensors, stated, folder or None)
 
     def _modules_of(
-        self, tensors: Mapping[str, StoredTensor], stated: Mapping[str, Settings], hint: str | None
+        self, place: str, tensors: Mapping[str, StoredTensor], stated: Mapping[str, Settings], hint: str | None
     ) -> Iterator[Module]:
         grouped: dict[str, dict[str, StoredTensor]] = {}
         names: dict[tuple[str, str], str] = {}
         for name, tensor in tensors.items():
-            if match := BUNDLED.fullmatch(name):
-                self.embeddings |= {match["token"]}
+            if BUNDLED.fullmatch(name):
+                self.bundled.append((place, name))
                 continue
             split = split_name(name)
             if kind := unsupported_kind(name):
@@ -150,7 +156,7 @@ class Lora:
                     f"{self.label}: {module} has a layout of names that is not known here. Known are {_KNOWN_LAYOUTS}."
                 )
             settings = stated.get(owner.component, stated.get("", Settings({}, self.label)))
-            yield Module(module, owner.component, owner.module, parts, settings)
+            yield Module(module, owner.component, owner.module, parts, settings, place)
 
     def _check(self, module: Module, component: str, change: Change, place: Place, shape: Shape | None) -> None:
         """Refuse a change that does not fit the weight that a place is."""

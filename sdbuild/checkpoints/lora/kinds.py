@@ -57,6 +57,7 @@ class Module:
         inner: its name in that component.
         parts: part → tensor.
         settings: what is said beside the tensors.
+        place: the file that it is in.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Module:
     inner: str
     parts: Mapping[str, StoredTensor] = field(repr=False)
     settings: Settings
+    place: str = ""
 
 
 def module_changes(module: Module, shapes: Mapping[str, Shape | None], strength: float) -> dict[str, Change]:

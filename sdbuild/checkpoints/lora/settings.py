@@ -22,7 +22,7 @@ METADATA = "lora_adapter_metadata"
 _KINDS = ("LORA", "LOHA", "LOKR", "IA3")
 _USED = ("peft_type", "r", "lora_alpha", "alpha", "use_rslora", "rank_pattern", "alpha_pattern", "feedforward_modules")
 # They say what was trained and how; the result is in the tensors.
-_OF_TRAINING = (
+OF_TRAINING = (
     "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "decompose_both", "decompose_factor",
     "ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights",
     "init_ia3_weights", "init_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_bias",
@@ -52,7 +52,7 @@ class Settings:
         if kind not in (None, *_KINDS):
             raise ModelError(f"{label}: peft_type is {kind}, which cannot be fused; known are {', '.join(_KINDS)}.")
         strange = [
-            name for name, value in values.items() if name not in (*_USED, *_OF_TRAINING) and value not in _NOTHING
+            name for name, value in values.items() if name not in (*_USED, *OF_TRAINING) and value not in _NOTHING
         ]
         if strange:
             said = ", ".join(f"{name}: {json.dumps(values[name])}" for name in sorted(strange))
