@@ -118,4 +118,4 @@ class Parameters:
     t2i_adapters: tuple[ConditionerName, ...] = ()
     textual_inversions: tuple[CheckpointName, ...] = ()
     clip_skip: int | None = None
-    denoiser_checkpoint: Described | None = None
+    denoiser_checkpoint: CheckpointName | None = None
