@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.checkpoints.account.entry import Use
+from sdbuild.checkpoints.float8_names import DESCRIPTION, MARKER, SCALES, is_beside
 from sdbuild.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
 """PyTorch's names of the formats → those of safetensors."""
-
-SCALES = ("scale_weight", "weight_scale")
-"""What a weight's scale is called in its place; `X.weight` has `X.scale_weight`."""
-MARKER = "scaled_fp8"
-DESCRIPTION = "comfy_quant"
-# They scale what goes into a layer, for arithmetic of 8 bits, which is not done here.
-_OF_INPUTS = ("scale_input", "input_scale")
 
 
 def _table() -> NDArray[np.float16]:
@@ -51,18 +44,6 @@ def decoder(dtype: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
     if dtype == "float8_e5m2":
         return lambda raw: (raw.astype(np.uint16) << 8).view(np.float16)
     return lambda raw: _E4M3[raw]
-
-
-def is_beside(name: str) -> bool:
-    """Whether a name is that of a scale, a marker or a description, not of a weight."""
-    return name.rpartition(".")[2] in (*SCALES, *_OF_INPUTS, MARKER, DESCRIPTION)
-
-
-def why_beside(name: str) -> tuple[Use, str]:
-    """What becomes of such a name."""
-    if name.rpartition(".")[2] in _OF_INPUTS:
-        return Use.HARMLESS, "scales a layer's inputs for arithmetic of 8 bits, which is not done here"
-    return Use.USED, "says how weights of 8 bits are scaled"
 
 
 def scaled(tensors: Mapping[str, StoredTensor], label: str) -> dict[str, StoredTensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
 from sdbuild.checkpoints.account.tensors import of_type
-from sdbuild.checkpoints.float8 import is_beside, why_beside
+from sdbuild.checkpoints.float8_names import is_beside, why_beside
 from sdbuild.checkpoints.header import Header
 from sdbuild.checkpoints.part_file import PartFileError, layout_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
 from sdbuild.checkpoints.account.foreign import foreign
 from sdbuild.checkpoints.account.tensors import judge_tensors, network
-from sdbuild.checkpoints.float8 import is_beside, why_beside
+from sdbuild.checkpoints.float8_names import is_beside, why_beside
 from sdbuild.checkpoints.header import Header, HeaderError, TensorHeader, read_numbers
 from sdbuild.checkpoints.markers import MARKERS, PREDICTION_KEYS, MarkerError, PredictionType, read_markers
 from sdbuild.checkpoints.single_file import NOT_PARAMETERS, PREFIXES, Folder, SingleFile, SingleFileError, describe

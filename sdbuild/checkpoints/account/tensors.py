@@ -12,7 +12,7 @@ from sdbuild.checkpoints.account.foreign import foreign
 from sdbuild.checkpoints.account.networks import CONTROLNET, T2I_ADAPTER, TINY_VAE, TRANSFORMER, UNET, VAE
 from sdbuild.checkpoints.account.settings import Class, Config, with_defaults
 from sdbuild.checkpoints.account.towers import CLIP_TEXT, CLIP_VISION, SAFETY_CHECKER, T5
-from sdbuild.checkpoints.float8 import is_beside, why_beside
+from sdbuild.checkpoints.float8_names import is_beside, why_beside
 from sdbuild.checkpoints.header import TensorHeader
 from sdbuild.checkpoints.tiny_autoencoder import tiny_shapes
 
