@@ -81,18 +81,6 @@ def files_in(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def only_file(role: str, folder: Path) -> Path:
-    """The one file of an artifact, its card left out.
-
-    Raises:
-        ArtifactFilesError: there is none, or there are several.
-    """
-    found = [path for path in folder.iterdir() if not is_card(path.name)]
-    if len(found) != 1:
-        raise ArtifactFilesError(f"{role}: its artifact holds {len(found)} files; there must be one")
-    return found[0]
-
-
 def select_single_file(file: str, names: Iterable[str], beside: str | None = None) -> dict[str, str]:
     """Choose a single file of a repository, and the model's card; otherwise as `select_files`.
 
@@ -114,10 +102,6 @@ def select_single_file(file: str, names: Iterable[str], beside: str | None = Non
     if beside is not None and other in names:
         chosen[beside] = str(other)
     return chosen | {name: name for name in sorted(names) if is_card(name)}
-
-
-class ArtifactFilesError(SdbuildError):
-    """An artifact of one file holds none, or several."""
 
 
 class CheckpointFilesError(SdbuildError):

@@ -1,8 +1,9 @@
 """Textual inversions: vectors that were trained to stand for a word, as rows of a text encoder's token embedding.
 
 Read are the files of diffusers and of the Hub (token → one vector or several), those of A1111's trainer as a pickle
-(`string_to_param`) or safetensors (`emb_params`), and those for SDXL with vectors for both encoders (`clip_l`,
-`clip_g`). Of pickles, tensors and plain values alone are read.
+(`string_to_param`) or safetensors (`emb_params`), those for SDXL with vectors for both encoders (`clip_l`, `clip_g`), in
+one file or in two, and the words in a LoRA's file of OneTrainer (`bundle_emb.…`). Of pickles, tensors and plain values
+alone are read.
 
 Source: Gal et al., An Image is Worth One Word, 2022.
 """
@@ -17,10 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.checkpoints.checkpoint import STORAGE_TYPES, StoredTensor, read_safetensors, stored_tensor, unpickle
+from sdbuild.checkpoints.checkpoint import (
+    FLOATING,
+    STORAGE_TYPES,
+    StoredTensor,
+    read_safetensors,
+    stored_tensor,
+    unpickle,
+)
+from sdbuild.checkpoints.lora.names import BUNDLED
 from sdbuild.models.errors import ModelError
 
 _BOTH = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
+_BUNDLED_ONE = "string_to_param.*"
 _A1111, _A1111_SAFE = "string_to_param", "emb_params"
 # What trainers write where the token's name would be.
 _NAMELESS = ("", "*", _A1111_SAFE, *_BOTH.values())
@@ -37,16 +47,24 @@ class TextualInversion:
         name: the token that the file names; None where it names none.
 
     Args:
-        path: the file.
+        paths: the file; or two, with the vectors for the first and for the second text encoder.
         label: what messages call it.
+        token: the word that is asked for, of a LoRA's file that several words travel with; None for the only one.
 
     Raises:
         ModelError: the file is damaged, of another kind, or holds numbers that are none.
     """
 
-    def __init__(self, path: Path, label: str) -> None:
+    def __init__(self, paths: Sequence[Path], label: str, token: str | None = None) -> None:
         self.label = label
-        name, stored = _read_safe(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        name: str | None = None
+        halves: list[dict[str, StoredTensor]] = []
+        for path in paths:
+            name, found = _read_safe(path) if path.suffix == ".safetensors" else _read_pickle(path)
+            if any(BUNDLED.fullmatch(each) for each in found):
+                name, found = self._bundled(found, token)
+            halves.append(found)
+        stored = halves[0] if len(halves) == 1 else self._joined(halves)
         self._tensors = self._chosen(stored)
         only = name if name is not None else next(iter(self._tensors))
         self.name = None if only in _NAMELESS else only
@@ -81,6 +99,37 @@ class TextualInversion:
             )
         return [_BOTH[component]] if _BOTH[component] in self._tensors else [next(iter(self._tensors))]
 
+    def _joined(self, halves: Sequence[Mapping[str, StoredTensor]]) -> dict[str, StoredTensor]:
+        """Both encoders' vectors of two files: by their names, else by their width, of which the second has more."""
+        if [len(half) for half in halves] != [1, 1]:
+            held = " and ".join(", ".join(half) or "nothing" for half in halves)
+            raise ModelError(f"{self.label}: hold {held}. Of two files each holds one encoder's vectors.")
+        pairs = [next(iter(half.items())) for half in halves]
+        if {key for key, _ in pairs} != {*_BOTH.values()}:
+            pairs.sort(key=lambda pair: pair[1].shape[-1])
+            if pairs[0][1].shape[-1] == pairs[1][1].shape[-1]:
+                raise ModelError(f"{self.label}: both files hold vectors of one width, so they are for one encoder.")
+            pairs = [(key, tensor) for key, (_, tensor) in zip(_BOTH.values(), pairs, strict=True)]
+        return dict(pairs)
+
+    def _bundled(self, found: Mapping[str, StoredTensor], token: str | None) -> tuple[str, dict[str, StoredTensor]]:
+        """The vectors of one of the words that travel with a LoRA."""
+        words: dict[str, dict[str, StoredTensor]] = {}
+        for name, tensor in found.items():
+            if match := BUNDLED.fullmatch(name):
+                words.setdefault(match["token"], {})[match["key"]] = tensor
+        chosen = next((word for word in words if token is not None and word.lower() == token.lower()), None)
+        if chosen is None and len(words) > 1:
+            raise ModelError(
+                f"{self.label}: holds the words {', '.join(sorted(words))}; say in the recipe which: `token: …`."
+            )
+        chosen = chosen if chosen is not None else next(iter(words))
+        if strange := words[chosen].keys() - {*_BOTH.values(), _BUNDLED_ONE}:
+            raise ModelError(
+                f"{self.label}: {chosen} has vectors for {', '.join(sorted(strange))}, which cannot be words."
+            )
+        return chosen, words[chosen]
+
     def _chosen(self, stored: Mapping[str, StoredTensor]) -> dict[str, Floats]:
         if len(stored) != 1 and (not stored or not {*stored} <= {*_BOTH.values()}):
             listed = ", ".join(sorted(stored)[:4]) or "nothing"
@@ -90,7 +139,7 @@ class TextualInversion:
     def _checked(self, tensor: StoredTensor) -> Floats:
         where = f"{self.label}: {tensor.name or 'its tensor'}"
         values = np.atleast_2d(np.asarray(tensor.read(), np.float64))
-        if values.ndim != 2 or not values.size or tensor.dtype == "int64":
+        if values.ndim != 2 or not values.size or tensor.dtype not in FLOATING:
             raise ModelError(f"{where} has the shape {tensor.shape} and type {tensor.dtype}, and holds no vectors.")
         if not np.isfinite(values).all():
             raise ModelError(f"{where} holds values that are no numbers (NaN or infinite). Download it again.")

@@ -7,7 +7,9 @@ from pathlib import Path
 from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.paths import user_path
 from sdbuild.plan.errors import PlanError, nearest
+from sdbuild.plan.libraries import find_in_library
 from sdbuild.recipe.command_line import FIELDS, Setting, is_setting
+from sdbuild.recipe.references import library_of
 
 DEFAULT_RECIPE = "shapes"
 DEFAULT_OUT = Path("build")
@@ -63,7 +65,7 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
     for name, value in variables.items():
         if not value:
             raise PlanError(f"'{name}=' has no value; write {name}=VALUE or leave it out")
-    source = user_path(variables["source"]) if "source" in variables else None
+    source = _source(variables["source"]) if "source" in variables else None
     if source is not None and not source.is_dir() and not (source.is_file() and source.suffix in SUFFIXES):
         raise PlanError(
             f"source={variables['source']}: no such directory, nor a {' or '.join(SUFFIXES)} file; "
@@ -80,6 +82,11 @@ def parse_options(variables: Mapping[str, str], known: Iterable[str] = BUILD_VAR
         verify=verify == "on",
         settings=tuple(item for item in variables.items() if is_recipe_setting(item[0], known)),
     )
+
+
+def _source(stated: str) -> Path:
+    """The local checkpoint that `source=` means."""
+    return find_in_library(stated, "model") if library_of(stated) is not None else user_path(stated)
 
 
 def is_recipe_setting(name: str, known: Iterable[str] = BUILD_VARIABLES) -> bool:

@@ -14,9 +14,10 @@ from sdbuild.checkpoints.local import list_checkpoint
 from sdbuild.checkpoints.lora.files import lora_files
 from sdbuild.checkpoints.markers import PredictionType
 from sdbuild.plan.errors import PlanError
+from sdbuild.plan.libraries import find_in_library
 from sdbuild.recipe.load import LoadedRecipe
 from sdbuild.recipe.lock import LockedRepository, source_name
-from sdbuild.recipe.references import Lora, ModelKind, ModelReference, Reference
+from sdbuild.recipe.references import Lora, ModelKind, ModelReference, Reference, TextualInversion, library_of
 from sdbuild.recipe.vocabulary import Precision
 from sdbuild.stages.parameters import to_document
 from sdbuild.stages.source import Parameters
@@ -106,13 +107,19 @@ class Source:
             case _:
                 found = Parameters(component, version=version, revision=self.revision, precision=precision)
                 if component == SINGLE_FILE:
-                    beside = ADAPTER_SETTINGS if Path(self.reference.file or "").stem == ADAPTER_STEM else None
-                    found = replace(found, file=self.reference.file, beside=beside)
+                    found = replace(found, file=self.reference.file, beside=self._beside)
                 if self.locked is not None:
                     return replace(found, files=self._locked_files(to_document(found)))
                 return (
                     replace(found, **offline.choice(version, to_document(found))) if offline.is_asked_for() else found
                 )
+
+    @property
+    def _beside(self) -> str | None:
+        """The file of the same folder that belongs to a single file."""
+        if isinstance(self.reference, TextualInversion):
+            return self.reference.second_file
+        return ADAPTER_SETTINGS if Path(self.reference.file or "").stem == ADAPTER_STEM else None
 
     def files(self, component: str, precision: str | None) -> Mapping[str, Path]:
         """Path in the component's tree → file, for a local checkpoint; empty for all else.
@@ -125,7 +132,10 @@ class Source:
         if isinstance(self.reference, Lora):
             return lora_files(self.path)
         if component == SINGLE_FILE:
-            return {self.path.name: self.path}
+            beside = self._beside if isinstance(self.reference, TextualInversion) else None
+            if beside is not None and not (self.path.parent / beside).is_file():
+                raise PlanError(f"{self.path.parent / beside}: does not exist; correct `second_file`")
+            return {self.path.name: self.path} | ({beside: self.path.parent / beside} if beside is not None else {})
         chosen = select_files(component, self._listing, precision=precision or "float32")
         return {path: self.path / name for path, name in chosen.items()}
 
@@ -182,6 +192,8 @@ def resolve_source(loaded: LoadedRecipe, reference: Reference, override: Path | 
                 f"Run `doit lock recipe={loaded.recipe.name}`; it adds what is missing and leaves the rest as it is."
             )
         return Source(reference, locked=locked)
+    if library_of(reference.version) is not None:
+        return Source(reference, find_in_library(reference.version, _role(loaded, reference)))
     path = loaded.directory_of(reference)
     if not (path.is_dir() if reference.kind is ModelKind.DIRECTORY else path.is_file()):
         raise PlanError(
@@ -189,3 +201,11 @@ def resolve_source(loaded: LoadedRecipe, reference: Reference, override: Path | 
             "correct the version or, for the pipeline's model, give source=PATH on the command line"
         )
     return Source(reference, path)
+
+
+def _role(loaded: LoadedRecipe, reference: Reference) -> str:
+    """Where in its recipe a reference stands."""
+    for location, other in loaded.recipe.references():
+        if type(other) is type(reference) and other.version == reference.version:
+            return str(location[0])
+    return "controlnets"  # the one list of models that a target may overrule

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdbuild.checkpoints.single_file import SUFFIXES
 from sdbuild.recipe.diagnostics import Diagnostic, nearest
+from sdbuild.recipe.references import library_of
 from sdbuild.recipe.tokens import EMBEDDING_SUFFIXES
 from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
 
@@ -120,8 +121,9 @@ def _needless(model: Mapping) -> Iterator[Diagnostic]:
     if not isinstance(version, Scalar) or not isinstance(version.value, str):
         return
     is_builtin = version.value.startswith("builtin:")
-    if is_builtin or version.value.startswith((".", "/", "~")):
-        is_file = version.value.endswith((*SUFFIXES, *EMBEDDING_SUFFIXES))
+    is_named = library_of(version.value) is not None
+    if is_builtin or is_named or version.value.startswith((".", "/", "~")):
+        is_file = is_named or version.value.endswith((*SUFFIXES, *EMBEDDING_SUFFIXES))
         what = "a builtin checkpoint" if is_builtin else "a file" if is_file else "a directory"
         for key in ("revision", "file"):
             if (entry := model.entries.get(key)) is not None:

@@ -27,6 +27,21 @@ _EMBEDDING_FILES = f"{', '.join(EMBEDDING_SUFFIXES[:-1])} or {EMBEDDING_SUFFIXES
 COMMIT_PATTERN = re.compile(r"[0-9a-f]{40}")
 
 
+LIBRARIES = ("comfy", "a1111")
+"""Programs whose folders of models a name can be looked up in."""
+_LIBRARY_HELP = "write it like `comfy:NAME` or `a1111:NAME`, with the name of a model in that program's folders"
+
+
+def library_of(version: str) -> tuple[str, str] | None:
+    """The program and the name in `comfy:NAME`; None for all other versions."""
+    program, colon, name = version.partition(":")
+    return (program, name) if colon and program in LIBRARIES else None
+
+
+def _is_local(version: str) -> bool:
+    return version.startswith((".", "/", "~")) or library_of(version) is not None
+
+
 class ModelKind(StrEnum):
     """Where a model's files come from."""
 
@@ -37,6 +52,10 @@ class ModelKind(StrEnum):
 
 
 def _check_version(version: str) -> str:
+    if (named := library_of(version)) is not None:
+        if is_relative(named[1]):
+            return version
+        raise PydanticCustomError("model_version", "not the name of a model", {"help": _LIBRARY_HELP})
     if version.startswith("builtin:"):
         if _BUILTIN_PATTERN.fullmatch(version):
             return version
@@ -90,7 +109,8 @@ class Reference(Part):
     version: Annotated[str, AfterValidator(_check_version)] = Field(
         description="Where the checkpoint is: a Hub id `organisation/name`; a directory in diffusers layout or a "
         "single `.safetensors` or `.ckpt` file, as a path that starts with `.`, `/` or `~` (`.` is the folder of the "
-        "file that says it); or `builtin:NAME`, a small checkpoint that sdbuild makes itself.",
+        "file that says it); `comfy:NAME` or `a1111:NAME`, a model in that program's folders; or `builtin:NAME`, a "
+        "small checkpoint that sdbuild makes itself.",
         examples=["stable-diffusion-v1-5/stable-diffusion-v1-5", "../checkpoints/mine", "builtin:tiny-sd"],
     )
     revision: Annotated[str, AfterValidator(check_revision)] | None = Field(
@@ -111,9 +131,10 @@ class Reference(Part):
         """Hub, local directory, local single file or builtin."""
         if self.version.startswith("builtin:"):
             return ModelKind.BUILTIN
-        if not self.version.startswith((".", "/", "~")):
+        if not _is_local(self.version):
             return ModelKind.HUB
-        return ModelKind.FILE if self.version.endswith(SUFFIXES) else ModelKind.DIRECTORY
+        is_file = library_of(self.version) is not None or self.version.endswith(SUFFIXES)
+        return ModelKind.FILE if is_file else ModelKind.DIRECTORY
 
     @property
     def is_single_file(self) -> bool:
@@ -189,9 +210,10 @@ class Lora(Reference):
     @property
     def kind(self) -> ModelKind:
         """Hub, or local file or folder."""
-        if not self.version.startswith((".", "/", "~")):
+        if not _is_local(self.version):
             return ModelKind.HUB
-        return ModelKind.FILE if self.version.endswith(LORA_SUFFIXES) else ModelKind.DIRECTORY
+        is_file = library_of(self.version) is not None or self.version.endswith(LORA_SUFFIXES)
+        return ModelKind.FILE if is_file else ModelKind.DIRECTORY
 
     @property
     def is_single_file(self) -> bool:
@@ -243,17 +265,23 @@ class TextualInversion(Reference):
         description=f"For a Hub id: the embedding's file in the repository. Without it, `{EMBEDDING_FILE}`.",
         examples=["learned_embeds.bin"],
     )
+    second_file: Annotated[str, AfterValidator(_check_embedding_file)] | None = Field(
+        default=None,
+        description="For SDXL, where each text encoder's vectors have a file of their own: the name of the other file, "
+        "in the same folder.",
+        examples=["toy_clip_g.safetensors"],
+    )
     token: Annotated[str, AfterValidator(_check_word)] | None = Field(
         default=None,
         description="The word to write in prompts, of ASCII letters, digits and signs; capitals make no difference. "
-        "Without it, the one that the file names.",
+        "Without it, the one that the file names; of a LoRA that words travel with, it says which.",
         examples=["<cat-toy>"],
     )
 
     @property
     def kind(self) -> ModelKind:
         """Hub or local single file."""
-        return ModelKind.FILE if self.version.startswith((".", "/", "~")) else ModelKind.HUB
+        return ModelKind.FILE if _is_local(self.version) else ModelKind.HUB
 
     @property
     def is_single_file(self) -> bool:

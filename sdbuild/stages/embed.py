@@ -17,7 +17,7 @@ from typing import Any
 
 from sdbuild.bundle.new_tokens import NewTokens, Vector
 from sdbuild.bundle.tokenizer import END, INVERSIONS, read_tokenizer
-from sdbuild.checkpoints.files import is_card, only_file
+from sdbuild.checkpoints.files import is_card
 from sdbuild.errors import SdbuildError
 from sdbuild.interface.swift.files import MERGES, VOCABULARY
 from sdbuild.recipe.tokens import TokenError, check_token
@@ -73,11 +73,22 @@ def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Cal
     """
     from sdbuild.checkpoints.textual_inversion import TextualInversion
 
-    files = {role: only_file(role, path) for role, path in inputs.items() if role.startswith(_EMBEDDING)}
-    embeddings = {role: TextualInversion(path, f"{role} ({path.name})") for role, path in files.items()}
+    words = params.tokens if params.tokens is not None else _words(inputs["tokenizer"])
+    embeddings = {}
+    for role, folder in inputs.items():
+        if role.startswith(_EMBEDDING):
+            files = sorted(path for path in folder.iterdir() if not is_card(path.name))
+            label = f"{role} ({' and '.join(path.name for path in files)})"
+            embeddings[role] = TextualInversion(files, label, words.get(role))
     make = _grow_encoder if "tokenizer" in inputs else _extend_tokenizer
     make(inputs, params, embeddings, out)
     progress(1.0, f"{len(embeddings)} textual inversions")
+
+
+def _words(tokenizer: Path) -> dict[str, str | None]:
+    """Role of an embedding → the word that the tokenizer has for it."""
+    document = json.loads((tokenizer / INVERSIONS).read_bytes())
+    return {each["embedding"]: each["token"] for each in document["tokens"]}
 
 
 def _extend_tokenizer(inputs: Mapping[str, Path], params: Parameters, embeddings: Mapping[str, Any], out: Path) -> None:

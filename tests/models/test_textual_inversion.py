@@ -285,3 +285,35 @@ def test_a_pickles_code_is_not_run(
         with pytest.raises(ModelError, match=r"more than tensors|cannot be read"):
             embedded(checkpoints("tiny-sd"), {"embedding-1": (folder, "<toy>")}, tmp_path / f"out-{name}")
     assert not (tmp_path / "executed").exists()
+
+
+def test_words_that_travel_with_a_lora(tmp_path: Path) -> None:
+    from sdbuild.checkpoints.textual_inversion import TextualInversion
+
+    tensors = {f"bundle_emb.{word}.clip_l": vectors(2, seed=seed) for seed, word in enumerate(("toy", "my.style"))}
+    lora = {f"lora_unet_conv_in.lora_{part}.weight": torch.zeros(1, 1) for part in ("down", "up")}
+    path = write(tmp_path / "one", "mine.safetensors", tensors | lora) / "mine.safetensors"
+    chosen = TextualInversion([path], "mine", "My.Style")
+    assert chosen.name == "my.style"
+    assert np.array_equal(chosen.vectors("text_encoder", ONE), vectors(2, seed=1).numpy())
+    with pytest.raises(ModelError, match=r"mine: holds the words my.style, toy; say in the recipe which"):
+        TextualInversion([path], "mine")
+    outputs = write(tmp_path / "two", "x.safetensors", {"bundle_emb.toy.clip_l_out": vectors(2)}) / "x.safetensors"
+    with pytest.raises(ModelError, match="toy has vectors for clip_l_out, which cannot be words"):
+        TextualInversion([outputs], "mine")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_for_each_text_encoder(named: bool, tmp_path: Path) -> None:
+    from sdbuild.checkpoints.textual_inversion import TextualInversion
+
+    keys = ("clip_l", "clip_g") if named else ("emb_params", "emb_params")
+    paths = []
+    for name, key, width in zip("ba", keys, (WIDTH, 96), strict=True):
+        folder = write(tmp_path / name, f"{name}.safetensors", {key: vectors(2, width)})
+        paths.insert(0, folder / f"{name}.safetensors")
+    both = TextualInversion(paths, "mine")
+    for component, width in zip(BOTH, (WIDTH, 96), strict=True):
+        assert np.array_equal(both.vectors(component, BOTH), vectors(2, width).numpy())
+    with pytest.raises(ModelError, match=r"both files hold vectors of one width|has no vectors for clip_g"):
+        TextualInversion([paths[0], paths[0]], "mine").vectors("text_encoder", BOTH)

@@ -326,3 +326,16 @@ def test_files_of_one_network_are_read_for_the_pipeline(workspace: Any, suffix: 
     assert graph["convert:unet"].inputs["checkpoint"] is graph["source:unet"]
     described = {"version": f"unet.{suffix}", "revision": None, "source": "file"}
     assert graph["bundle:iphone-15-pro"].parameters["denoiser_checkpoint"] == described
+
+
+def test_a_textual_inversion_of_two_files(workspace: Any) -> None:
+    for name in ("l", "g"):
+        (workspace.root / f"toy_{name}.safetensors").write_bytes(b"embedding")
+    inversions = "[{version: ../toy_l.safetensors, second_file: toy_g.safetensors, token: toy}]"
+    workspace.recipe(textual_inversions=inversions)
+    source = make_plan(parse_options({"recipe": "phone"})).graph["source:embedding-1"]
+    assert sorted(source.files) == ["toy_g.safetensors", "toy_l.safetensors"]
+    workspace.recipe(textual_inversions=inversions.replace("toy_g", "nowhere"))
+    ran = workspace("plan", "recipe=phone")
+    assert ran.status == 2
+    assert "nowhere.safetensors: does not exist" in ran.err
