@@ -1,9 +1,9 @@
 """Textual inversions: vectors that were trained to stand for a word, as rows of a text encoder's token embedding.
 
 Read are the files of diffusers and of the Hub (token → one vector or several), those of A1111's trainer as a pickle
-(`string_to_param`) or safetensors (`emb_params`), those for SDXL with vectors for both encoders (`clip_l`, `clip_g`), in
-one file or in two, and the words in a LoRA's file of OneTrainer (`bundle_emb.…`). Of pickles, tensors and plain values
-alone are read.
+(`string_to_param`) or safetensors (`emb_params`), those for SDXL with vectors for both encoders (`clip_l`, `clip_g`),
+in one file or in two, and the words in a LoRA's file of OneTrainer (`bundle_emb.…`). Of pickles, tensors and plain
+values alone are read.
 
 Source: Gal et al., An Image is Worth One Word, 2022.
 """
