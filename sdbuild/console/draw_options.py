@@ -28,7 +28,7 @@ NUMBERS: Mapping[str, Callable[[str], Any]] = {
     "controlnet_scale": float,
     "refiner_start": float,
 }
-WORDS = ("negative_prompt", "scheduler", "generator")
+WORDS = ("client", "negative_prompt", "scheduler", "rng")
 SWITCHES = ("safety", "reduce_memory")
 PRECISIONS, BACKENDS = ("fp32", "fp16"), ("torch", "coreml")
 COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
@@ -76,6 +76,8 @@ def parse_draw_options(variables: Mapping[str, str], command: str) -> DrawOption
     switches = {name: _choice(variables, name, tuple(_SWITCH)) for name in SWITCHES if name in variables}
     if "safety" in switches:
         fields["safety"] = _SWITCH[switches.pop("safety")]
+    if "configuration" in variables:
+        fields["configuration"] = dict(map(_setting, variables["configuration"].split(",")))
     if "image" in variables:
         fields["image"] = open_picture(user_path(variables["image"]))
     elif "strength" in variables:
@@ -141,6 +143,17 @@ def by_name(pictures: "Named", known: tuple[str, ...], kind: Kind) -> dict[str, 
             f"{kind.variable}: {len(pictures)} pictures for {len(known)} {kind.title}s\n  there is {listed}"
         )
     return {name or known[index]: picture for index, (name, picture) in enumerate(pictures)}
+
+
+def _setting(written: str) -> tuple[str, float | str]:
+    """`NAME:VALUE` of the Swift package's configuration; what is no number is a word."""
+    name, colon, value = written.partition(":")
+    if not colon:
+        raise PlanError(f"configuration={written}: write NAME:VALUE, such as originalSize:1024")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
 
 def _named(written: str) -> "Named":

@@ -6,6 +6,13 @@ DRAW_VARIABLES = (
     RECIPE,
     ONE_TARGET,
     Variable(
+        "client",
+        "NAME",
+        "whose pictures: `swift`, what Apple's Swift package draws, or `diffusers`; [where they "
+        "differ](../reference/client.md)",
+        "`swift`, but for what no app can ask of the package",
+    ),
+    Variable(
         "prompt",
         '"…"',
         "what to draw; a [textual inversion](../how-to/adapters.md#textual-inversions) of several vectors is written "
@@ -14,23 +21,31 @@ DRAW_VARIABLES = (
     Variable("prompts", "FILE", "several prompts instead, one a line"),
     Variable("negative_prompt", '"…"', "what not to draw"),
     Variable("steps", "N", "denoising steps", "`25`"),
-    Variable("guidance_scale", "NUMBER", "how strongly the prompt steers; 1 or less means no guidance", "`7.5`"),
+    Variable("guidance_scale", "NUMBER", "how strongly the prompt steers", "what `bundle.json` tells an app"),
     Variable("seed", "N", "0 to 4294967295; the same seed is the same picture", "`0`"),
     Variable("image_count", "N", "pictures of each prompt", "`1`"),
     Variable(
         "scheduler",
         "NAME",
-        "`ddim`, `dpm` (DPM-Solver++), `euler`, `euler-ancestral`, `lcm`, `lms` or `pndm`",
-        "the checkpoint's own configuration",
+        "`pndm`, `dpm` (DPM-Solver++) or `flow`; with `client=diffusers` `ddim`, `dpm`, `euler`, `euler-ancestral`, "
+        "`lcm`, `lms` or `pndm`",
+        "what `bundle.json` tells an app; with `client=diffusers` the checkpoint's own",
     ),
     Variable(
-        "generator",
+        "rng",
         "NAME",
-        "where random numbers come from: `numpy` as in the Swift package, or `torch` as in diffusers",
+        "where random numbers come from: `numpy`, or `torch` or `nvidia` as PyTorch has them on processors and on "
+        "Nvidia's GPUs",
         "`numpy`",
     ),
+    Variable(
+        "configuration",
+        "NAME:VALUE",
+        "what of the Swift package's configuration is set otherwise than `bundle.json` tells an app, separated by "
+        "commas: `schedulerTimestepSpacing:karras`, `originalSize:1024`, …",
+    ),
     Variable("image", "FILE", "start from a picture; needs `vae_encoder`"),
-    Variable("strength", "NUMBER", "how much of that picture is drawn anew", "`0.75`"),
+    Variable("strength", "NUMBER", "how much of that picture is drawn anew; below 1", "`0.75`"),
     Variable(
         "controlnet_image",
         "FILES",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import Any, get_args
 
 from sdbuild.bundle.document import bundle_digest, read_document
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES
-from sdbuild.bundle.tokenizer import END, PADDING
 from sdbuild.pipeline.errors import PipelineError, RequestError
 from sdbuild.pipeline.models import Backend, Precision, RunnableModel, load_model
-from sdbuild.pipeline.request import DEFAULT_SCHEDULER, Request
+from sdbuild.pipeline.request import Request
 from sdbuild.pipeline.sd3 import TRANSFORMER, TransformerAsUnet, as_unet
 from sdbuild.tensors import TensorSpec
 
@@ -116,35 +115,30 @@ class OpenBundle:
         """Whether the bundle holds a model called `name`."""
         return name in self.document["models"]
 
-    def text_encoders(self) -> Iterator[tuple[str, str]]:
-        """Name and padding token of each text encoder, in the order in which the UNet wants their states.
-
-        The first is padded as the checkpoint's own tokenizer does, SDXL's second with `!`.
-        """
+    def text_encoders(self) -> list[str]:
+        """CLIP's encoders, in the order in which the UNet wants their states."""
         found = [name for name in ("TextEncoder", "TextEncoder2") if self.has(name)]
         if not found and self.has("MultilingualTextEncoderProjection"):
             raise PipelineError(
                 f"{self.path} is multilingual: its texts are embedded by NLContextualEmbedding, which Apple's systems "
-                "alone have; draw there, with the Swift package"
+                "alone have; draw there, with the Swift package and its useMultilingualTextEncoder (the command line's "
+                "--use-multilingual-text-encoder), without which it looks for a TextEncoder and stops"
             )
         if not found:
             raise PipelineError(f"{self.path} has no text encoder; add text_encoder to the recipe's components")
-        padding = self.document.get("tokenizer", {}).get("padding_token", END)
-        for name in found:
-            yield name, PADDING if name == "TextEncoder2" else padding
+        return found
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, *, encodes: bool) -> None:
         """Refuse what a request needs and the bundle lacks, before any model is loaded.
+
+        Args:
+            request: what is asked for.
+            encodes: whether the request's picture is encoded.
 
         Raises:
             PipelineError: says what is missing and what to do.
         """
-        list(self.text_encoders())
-        if self.has(TRANSFORMER) and request.scheduler != DEFAULT_SCHEDULER:
-            raise PipelineError(
-                f"scheduler={request.scheduler}: Stable Diffusion 3 is drawn by flow matching, with the checkpoint's "
-                "own scheduler; leave it out"
-            )
+        self.text_encoders()
         self.unet_files(request.unet)
         channels, expected = self.latent_shape[1], int(self.document["vae"]["latent_channels"])
         if channels != expected:
@@ -155,7 +149,7 @@ class OpenBundle:
             )
         if not self.has("VAEDecoder"):
             raise PipelineError(f"{self.path} has no VAEDecoder; add vae_decoder to the recipe's components")
-        if request.image is not None and not self.has("VAEEncoder"):
+        if encodes and not self.has("VAEEncoder"):
             raise PipelineError("image to image needs VAEEncoder; add vae_encoder to the recipe's components")
         _check_names("ControlNet", request.controlnet_images, self.controlnets, "controlnets")
         _check_names("T2I-Adapter", request.adapter_images, self.t2i_adapters, "t2i_adapters")
@@ -190,7 +184,7 @@ class OpenBundle:
 
     def unet_inputs(self, base: str | None = None) -> dict[str, TensorSpec]:
         """The inputs of the UNet of that name, by default of whichever the bundle has."""
-        if base is None and self.has(TRANSFORMER):
+        if base in (None, "Unet") and self.has(TRANSFORMER):
             return {spec.name: spec for spec in as_unet(self._specs(TRANSFORMER))}
         for name in ("Unet", *_CONDITIONED) if base is None else (base,):
             if files := self._whole_or_chunks(name):

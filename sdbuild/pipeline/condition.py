@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,6 @@ from sdbuild.pipeline.errors import PipelineError
 from sdbuild.pipeline.text import TextStates
 
 Floats = NDArray[np.float32]
-
-_AESTHETIC_SCORES = 2.5, 6.0
-"""Of the unconditional and the conditional row for SDXL's refiner; diffusers and the Swift package give the same."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,19 @@ def make_condition(
     conditional: TextStates,
     pictures: tuple[Floats, ...],
     guidance_scale: float,
+    time_ids: Callable[[int], Floats],
     unet: str | None = None,
 ) -> Condition:
     """The condition that a bundle's UNet asks for, or the one called `unet`.
+
+    Args:
+        bundle: whose UNet.
+        unconditional: what is steered away from.
+        conditional: what is steered towards.
+        pictures: ControlNets' pictures.
+        guidance_scale: for UNets that are told it.
+        time_ids: gives the sizes that SDXL's UNets are told, as many as they take.
+        unet: the UNet's name.
 
     Raises:
         PipelineError: the text encoders do not give what the UNet takes.
@@ -73,20 +80,32 @@ def make_condition(
             )
         extras["text_embeds"] = np.concatenate(pooled)
     if "time_ids" in inputs:
-        extras["time_ids"] = time_ids(inputs["time_ids"].shape[-1], *bundle.image_size)
+        extras["time_ids"] = time_ids(inputs["time_ids"].shape[-1])
     if "timestep_cond" in inputs:
         row = guidance_embedding(guidance_scale - 1, inputs["timestep_cond"].shape[-1])
         extras["timestep_cond"] = np.concatenate([row, row])
     return Condition(hidden, extras, pictures)
 
 
-def time_ids(values: int, height: int, width: int) -> Floats:
-    """SDXL's micro-conditioning (Podell et al., 2023, 2.2): original size, crop, and target size or aesthetic score."""
+def geometry(
+    values: int, original: Sequence[float], target: Sequence[float], aesthetic_scores: tuple[float, float]
+) -> Floats:
+    """SDXL's micro-conditioning (Podell et al., 2023, 2.2), two rows.
+
+    Args:
+        values: how many a UNet takes.
+        original: height and width of the original picture, and of the crop's corner.
+        target: height and width of the picture.
+        aesthetic_scores: of the unconditional and the conditional row; SDXL's refiner takes them in place of `target`.
+
+    Raises:
+        PipelineError: neither SDXL nor its refiner takes so many.
+    """
     if values == 6:
-        row = [height, width, 0, 0, height, width]
+        row = [*original, *target]
         return np.array([row, row], np.float32)
     if values == 5:
-        return np.array([[height, width, 0, 0, score] for score in _AESTHETIC_SCORES], np.float32)
+        return np.array([[*original, score] for score in aesthetic_scores], np.float32)
     raise PipelineError(f"time_ids has {values} values; SDXL's UNet takes 6, its refiner's 5")
 
 

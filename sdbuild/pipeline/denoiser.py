@@ -11,8 +11,22 @@ from sdbuild.pipeline.errors import PipelineError
 from sdbuild.pipeline.models import RunnableModel
 
 
+def numbers(latents: Floats) -> Floats:
+    """The latents themselves.
+
+    Raises:
+        PipelineError: they are no numbers any more.
+    """
+    if not np.isfinite(latents).all():
+        raise PipelineError(
+            "the UNet's results are no numbers any more; `diagnose` shows where half precision overflows, "
+            "precision: {unet: float32} in the recipe avoids it"
+        )
+    return latents
+
+
 class Denoiser:
-    """Predicts noise as the Swift package does.
+    """Predicts noise, with the models fed as the Swift package feeds them.
 
     Args:
         models: the UNet, or its first and second chunk; each is given the original inputs and what came before.
@@ -33,19 +47,17 @@ class Denoiser:
         self._inputs = {feature.name: feature for model in models for feature in model.inputs}
         self._batch = self._inputs["sample"].shape[0]
 
-    def predict(self, latents: Floats, timestep: float, condition: Condition, guidance_scale: float) -> Floats:
+    def predict(self, latents: Floats, timestep: float, condition: Condition, guidance_scale: float | None) -> Floats:
         """The guided noise for one picture.
 
         Args:
             latents: (1, channels, height, width), scaled as the scheduler asks.
             timestep: the training step, possibly fractional.
             condition: both rows of the condition.
-            guidance_scale: 1 or less means no guidance: the conditional prediction alone. Models that are told the
-                guidance scale (`timestep_cond`) need no second prediction either.
+            guidance_scale: how far to go beyond the conditional prediction; None for that alone.
         """
-        guided = guidance_scale > 1 and "timestep_cond" not in self._inputs
-        rows = self._rows(latents, timestep, condition, guided=guided)
-        if not guided:
+        rows = self._rows(latents, timestep, condition, guided=guidance_scale is not None)
+        if guidance_scale is None:
             return rows[-1:]
         unconditional, conditional = np.split(rows, 2)
         return unconditional + np.float32(guidance_scale) * (conditional - unconditional)

@@ -22,6 +22,9 @@ _NAME_BYTES = 200
 _CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 _CLIP_SPREAD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 # Mean and spread of the pictures that CLIP was trained on (Radford et al., 2021, released preprocessing).
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_IMAGENET_SPREAD = np.array([0.229, 0.224, 0.225], np.float32)
+# ImageNet's, as torchvision's models are fed; the Swift package feeds CLIP so (SafetyChecker.swift).
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -68,6 +71,16 @@ def to_clip(picture: Image.Image, size: int) -> NDArray[np.float32]:
     left, top = (width - size) // 2, (height - size) // 2
     rgb = rgb.crop((left, top, left + size, top + size))
     values = (np.asarray(rgb, np.float32) / 255 - _CLIP_MEAN) / _CLIP_SPREAD
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def to_imagenet(picture: Image.Image, width: int, height: int) -> NDArray[np.float32]:
+    """A picture as the Swift package shows it to the safety checker: (1, 3, width, height), stretched and normalised.
+
+    The package has Core Graphics resize it in high quality, whose filter is not published; Lanczos stands for it.
+    """
+    rgb = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    values = (np.asarray(rgb, np.float32) / 255 - _IMAGENET_MEAN) / _IMAGENET_SPREAD
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
 

@@ -13,11 +13,28 @@ from sdbuild.pipeline.errors import RequestError
 if TYPE_CHECKING:
     from PIL import Image
 
-GENERATORS = ("numpy", "torch")
-"""The random numbers of the Swift package's two sources; the first is its default."""
+CLIENTS = ("swift", "diffusers")
+"""Who draws: Apple's Swift package, or the pipelines of diffusers."""
+
+RNGS = ("numpy", "torch", "nvidia")
+"""The Swift package's sources of random numbers; the first is its default."""
+
+CONFIGURATION = (
+    *("schedulerTimestepSpacing", "schedulerTimestepShift", "encoderScaleFactor", "decoderScaleFactor"),
+    *("decoderShiftFactor", "originalSize", "cropsCoordsTopLeft", "targetSize", "aestheticScore"),
+    "negativeAestheticScore",
+)
+"""What of the Swift package's configuration a request can set, by the package's names."""
 
 DEFAULT_SCHEDULER = "default"
-SCHEDULERS: Mapping[str, str] = {
+SWIFT_SCHEDULERS: Mapping[str, str] = {
+    "pndm": "pndmScheduler",
+    "dpm": "dpmSolverMultistepScheduler",
+    "flow": "discreteFlowScheduler",
+}
+"""What may be asked of the Swift package → its name there; `default` is what `bundle.json` tells an app to set."""
+
+DIFFUSERS_SCHEDULERS: Mapping[str, str] = {
     "ddim": "DDIMScheduler",
     "dpm": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
@@ -26,7 +43,9 @@ SCHEDULERS: Mapping[str, str] = {
     "lms": "LMSDiscreteScheduler",
     "pndm": "PNDMScheduler",
 }
-"""What may be asked for → the class of diffusers that does it; `default` is the checkpoint's own."""
+"""What may be asked of diffusers → its class there; `default` is the checkpoint's own."""
+
+_SCHEDULERS = (DEFAULT_SCHEDULER, *dict.fromkeys((*SWIFT_SCHEDULERS, *DIFFUSERS_SCHEDULERS)))
 
 LARGEST_SEED = 2**32 - 1
 """Seeds are 32-bit numbers in the Swift package."""
@@ -42,15 +61,21 @@ class Request:
     """What to draw of a prompt.
 
     Attributes:
+        client: `swift`, as Apple's Swift package draws, or `diffusers`. None takes the Swift package wherever an app
+            could ask it for such a picture.
         negative_prompt: what the picture should not show.
         steps: denoising steps, at least 1.
-        guidance_scale: how strongly the prompt steers; 1 or less means no guidance.
+        guidance_scale: how strongly the prompt steers. None takes what `bundle.json` tells an app to set, or 7.5 with
+            diffusers. With diffusers 1 or less means no guidance; with the Swift package less than 1 does, for Stable
+            Diffusion 1 and 2.
         seed: of all random numbers, 32 bits.
         image_count: pictures of each prompt; they share one stream of random numbers, as in the Swift package.
-        scheduler: `default`, the checkpoint's own, or a key of `SCHEDULERS`.
-        generator: `numpy`, the Swift package's default, or `torch`.
+        scheduler: `default`, or a key of `SWIFT_SCHEDULERS` or of `DIFFUSERS_SCHEDULERS`.
+        rng: where random numbers come from: `numpy`, the Swift package's default, `torch` or `nvidia`.
+        configuration: what of the Swift package's configuration differs from what `bundle.json` tells an app to set;
+            the names are those of `CONFIGURATION`.
         image: a picture to start from.
-        strength: how much of `image` is drawn anew, above 0 and at most 1.
+        strength: how much of `image` is drawn anew, above 0 and at most 1; at 1 the Swift package ignores it.
         controlnet_images: ControlNet's name in the bundle → the picture that it follows, black to white.
         controlnet_scale: how strongly ControlNets steer.
         adapter_images: T2I-Adapter's name in the bundle → the picture that it follows; their features are added up.
@@ -60,16 +85,18 @@ class Request:
             on; 1 leaves the refiner out. The Swift package's default is 0.8 too.
         safety: whether the bundle's safety checker, if it has one, blackens what it flags.
         force_zeros_for_empty_prompt: steer away from zeros instead of the encoded empty prompt when there is no
-            negative prompt. Diffusers does so for SDXL where `bundle.json` says it; the Swift package never does.
+            negative prompt. None does so with diffusers where `bundle.json` says it; the Swift package never does.
     """
 
+    client: str | None = None
     negative_prompt: str = ""
     steps: int = 25
-    guidance_scale: float = 7.5
+    guidance_scale: float | None = None
     seed: int = 0
     image_count: int = 1
     scheduler: str = DEFAULT_SCHEDULER
-    generator: str = GENERATORS[0]
+    rng: str = RNGS[0]
+    configuration: Mapping[str, float | str] = field(default_factory=dict)
     image: Image.Image | None = None
     strength: float = 0.75
     controlnet_images: Mapping[str, Image.Image] = field(default_factory=dict)
@@ -78,7 +105,7 @@ class Request:
     adapter_conditioning_scale: float | Sequence[float] = 1.0
     refiner_start: float = 0.8
     safety: bool = True
-    force_zeros_for_empty_prompt: bool = False
+    force_zeros_for_empty_prompt: bool | None = None
 
     def __post_init__(self) -> None:
         self._refuse(self.steps < 1, f"steps={self.steps}: at least one step is needed")
@@ -96,25 +123,23 @@ class Request:
         )
         for name in ("guidance_scale", "controlnet_scale"):
             value = getattr(self, name)
-            self._refuse(not math.isfinite(value), f"{name}={value}: a number is needed")
+            self._refuse(value is not None and not math.isfinite(value), f"{name}={value}: a number is needed")
         self._check_adapters()
         self._refuse(
             not 0 <= self.seed <= LARGEST_SEED, f"seed={self.seed}: a seed is a whole number from 0 to {LARGEST_SEED}"
         )
-        self._refuse(
-            self.generator not in GENERATORS,
-            f"generator={self.generator}: write numpy (the Swift package's default) or torch",
-        )
-        known = (DEFAULT_SCHEDULER, *SCHEDULERS)
-        self._refuse(
-            self.scheduler not in known,
-            f"scheduler={self.scheduler}: no such scheduler{_nearest(self.scheduler, known)}\n"
-            f"  write one of {', '.join(known)}",
-        )
-        self._refuse(
-            self.image is not None and int(self.steps * self.strength) < 1,
-            f"strength={self.strength} leaves none of {self.steps} steps; raise either",
-        )
+        for name, known in (("client", CLIENTS), ("rng", RNGS), ("scheduler", _SCHEDULERS)):
+            word = getattr(self, name)
+            self._refuse(
+                word is not None and word not in known,
+                f"{name}={word}: no such {name}{_nearest(str(word), known)}\n  write one of {', '.join(known)}",
+            )
+        for name in self.configuration:
+            self._refuse(
+                name not in CONFIGURATION,
+                f"configuration={name}: no such setting{_nearest(name, CONFIGURATION)}\n"
+                f"  it takes {', '.join(CONFIGURATION)}",
+            )
 
     def _check_adapters(self) -> None:
         scale, count = self.adapter_conditioning_scale, len(self.adapter_images)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.interface.swift.files import T5_TOKENIZER
-from sdbuild.pipeline.errors import PipelineError
+from sdbuild.pipeline.clients.reading import MaskedTokens
 from sdbuild.pipeline.models import FeatureLike, RunnableModel
 from sdbuild.tensors import TensorSpec
 
@@ -21,8 +19,6 @@ _UNETS_NAMES = {
     "token_level_text_embeddings": "encoder_hidden_states",
     "pooled_text_embeddings": "text_embeds",
 }
-_PADDING, _END = 0, 1
-
 Floats = NDArray[np.float32]
 
 
@@ -52,28 +48,11 @@ def as_unet(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(_UNETS_NAMES[spec.name], spec.shape, spec.dtype) for spec in specs)
 
 
-def t5_states(resources: Path, model: RunnableModel, text: str) -> tuple[Floats, str]:
-    """T5's states of one text, (1, tokens, width), and the end of the text that did not fit.
-
-    Tokens and mask are the Swift package's: the end of the text is always there, the rest is padding, and the mask is 1
-    where there is padding.
-
-    Raises:
-        PipelineError: the bundle lacks T5's tokenizer.
-    """
-    from tokenizers import Tokenizer
-
-    missing = [name for name in T5_TOKENIZER if not (resources / name).is_file()]
-    if missing:
-        raise PipelineError(f"{resources} lacks {' and '.join(missing)}, which {T5} needs; build the bundle again")
-    tokenizer = Tokenizer.from_file(str(resources / "tokenizer.json"))
-    length = next(feature.shape[1] for feature in model.inputs if feature.name == "input_ids")
-    words = tokenizer.encode(text, add_special_tokens=False).ids
-    kept, lost = words[: length - 1], words[length - 1 :]
-    ids = np.array([[*kept, _END, *[_PADDING] * (length - 1 - len(kept))]], np.int32)
-    outputs = model.predict({"input_ids": ids, "attention_mask": (ids == _PADDING).astype(np.float32)})
+def t5_states(model: RunnableModel, tokens: MaskedTokens) -> Floats:
+    """T5's states of one text, (1, tokens, width)."""
+    outputs = model.predict({"input_ids": tokens.ids, "attention_mask": tokens.mask})
     states: Floats = outputs["encoder_hidden_states"][:, :, 0, :].transpose(0, 2, 1)
-    return states, tokenizer.decode(lost) if lost else ""
+    return states
 
 
 def whole_text(clip: Sequence[Floats], t5: Floats | None, width: int) -> Floats:

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sdbuild.bundle.document import read_document
 from sdbuild.bundle.layout import RESOURCES
-from sdbuild.pipeline.noise import noise_source
-from sdbuild.pipeline.request import DEFAULT_SCHEDULER, Request
+from sdbuild.pipeline.random_sources import NumpySource
+from sdbuild.pipeline.request import Request
 
 _CELL = 144
 _GAP = 12
@@ -32,16 +32,17 @@ def draw_original(
 ) -> list[Image.Image]:
     """Pictures by diffusers' own pipeline in float32, from the random numbers that bundles are drawn with.
 
+    The scheduler is the checkpoint's own.
+
     Args:
         checkpoint: a directory in diffusers layout; a safety checker is not needed.
         prompts: what to draw.
-        request: steps, seed and guidance; the scheduler is the checkpoint's own.
+        request: steps, seed and guidance.
         latent_shape: (1, channels, rows, columns).
     """
     import torch
     from diffusers import DiffusionPipeline
 
-    assert request.scheduler == DEFAULT_SCHEDULER
     named = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
     unused: dict[str, Any] = {name: None for name in ("safety_checker", "feature_extractor") if name in named}
     if unused:
@@ -50,7 +51,7 @@ def draw_original(
     pipeline.set_progress_bar_config(disable=True)
     pictures = []
     for prompt in prompts:
-        noise = noise_source(request.generator, request.seed).normal(latent_shape)
+        noise = NumpySource(request.seed).normal(latent_shape)
         drawn = pipeline(
             prompt,
             num_inference_steps=request.steps,

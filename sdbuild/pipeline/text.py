@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbuild.bundle.byte_pairs import WORD_END
-from sdbuild.bundle.tokenizer import END, START
-from sdbuild.interface.swift.files import MERGES, VOCABULARY
+from sdbuild.pipeline.clients.reading import Reader
 from sdbuild.pipeline.errors import PipelineError
-from sdbuild.pipeline.inversions import Inversions, expand, split
 from sdbuild.pipeline.sd3 import T5, TRANSFORMER, t5_states, whole_text
 
 if TYPE_CHECKING:
@@ -46,82 +42,48 @@ class TextStates:
         return TextStates(np.zeros_like(self.hidden), None if self.pooled is None else np.zeros_like(self.pooled))
 
 
-class Tokenizer:
-    """CLIP's byte-pair encoding over the bundle's `vocab.json` and `merges.txt`.
-
-    Args:
-        resources: the folder with both files.
-        inversions: the textual inversions that `bundle.json` lists, whose tokens CLIP's own rules would cut apart.
-    """
-
-    def __init__(self, resources: Path, inversions: Inversions = ()) -> None:
-        missing = [name for name in (VOCABULARY, MERGES) if not (resources / name).is_file()]
-        if missing:
-            raise PipelineError(
-                f"{resources} lacks {' and '.join(missing)}; the recipe needs text_encoder among its components"
-            )
-        from transformers import CLIPTokenizer
-
-        self._inversions = inversions
-        self._tokenizer = CLIPTokenizer(vocab=str(resources / VOCABULARY), merges=str(resources / MERGES))
-
-    def ids(self, text: str, length: int, padding: str) -> tuple[NDArray[np.int32], str]:
-        """Token ids, (1, length), and the end of the text that did not fit.
-
-        Args:
-            text: any text.
-            length: tokens of the text encoder, start and end of text included.
-            padding: the token that fills the rest, such as `<|endoftext|>`, or `!` for OpenCLIP's encoders.
-        """
-        words = [
-            number for part in split(expand(text, self._inversions), self._inversions) for number in self._ids(*part)
-        ]
-        kept, lost = words[: length - 2], words[length - 2 :]
-        start, end, fill = (self._tokenizer.convert_tokens_to_ids(token) for token in (START, END, padding))
-        row = [start, *kept, end]
-        row += [fill] * (length - len(row))
-        return np.array([row], np.int32), str(self._tokenizer.decode(lost)) if lost else ""
-
-    def _ids(self, text: str, is_new_token: bool) -> list[int]:
-        if is_new_token:
-            return [self._tokenizer.convert_tokens_to_ids(text.lower() + WORD_END)]
-        found: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
-        return found
-
-
 def encode(
-    bundle: OpenBundle, texts: Sequence[str], *, reduce_memory: bool = False, on_warning: Warn | None = None
+    bundle: OpenBundle,
+    reader: Reader,
+    texts: Sequence[str],
+    *,
+    reduce_memory: bool = False,
+    on_warning: Warn | None = None,
 ) -> dict[str, TextStates]:
     """The states of each text by all of a bundle's encoders, each of which is loaded once.
+
+    Args:
+        bundle: whose encoders.
+        reader: reads the texts.
+        texts: what is encoded.
+        reduce_memory: forget each encoder when it has done its work.
+        on_warning: called once with each of the reader's remarks.
 
     Raises:
         PipelineError: the bundle has no text encoder or no vocabulary.
     """
-    encoders = list(bundle.text_encoders())
-    tokenizer = Tokenizer(bundle.resources, bundle.document.get("textual_inversions", ()))
     states: dict[str, list[TextStates]] = {text: [] for text in texts}
-    cut: dict[str, str] = {}
-    for name, padding in encoders:
+    remarks: list[str] = []
+    for name in bundle.text_encoders():
         model = bundle.model(name)
         feature = model.inputs[0]
         length = feature.shape[1]
         for text, found in states.items():
-            ids, lost = tokenizer.ids(text, length, padding)
-            found.append(_states(name, model.predict({feature.name: ids})))
-            if lost:
-                cut[text] = f"{name} takes {length} tokens; this end of the text was left out: {lost!r}"
+            tokens = reader.clip(text, length, name)
+            found.append(_states(name, model.predict({feature.name: tokens.ids})))
+            remarks += tokens.remarks
         if reduce_memory:
             bundle.release(name)
     if bundle.has(TRANSFORMER):
         width = bundle.unet_inputs()["encoder_hidden_states"].shape[1]
-        joined = {text: _of_sd3(bundle, text, found, width, cut) for text, found in states.items()}
+        joined = {text: _of_sd3(bundle, reader, text, found, width, remarks) for text, found in states.items()}
         if reduce_memory:
             bundle.release()
     else:
         joined = {text: _side_by_side(found) for text, found in states.items()}
-    for warning in cut.values():
+    for remark in dict.fromkeys(remarks):
         if on_warning:
-            on_warning(warning)
+            on_warning(remark)
     return joined
 
 
@@ -132,13 +94,16 @@ def _states(name: str, outputs: Mapping[str, NDArray[Any]]) -> TextStates:
     return TextStates(hidden, outputs.get("pooled_outputs"))
 
 
-def _of_sd3(bundle: OpenBundle, text: str, states: list[TextStates], width: int, cut: dict[str, str]) -> TextStates:
+def _of_sd3(
+    bundle: OpenBundle, reader: Reader, text: str, states: list[TextStates], width: int, remarks: list[str]
+) -> TextStates:
     """The states of both CLIP encoders and T5 as Stable Diffusion 3's transformer wants them."""
     t5 = None
     if bundle.has(T5):
-        t5, lost = t5_states(bundle.resources, bundle.model(T5), text)
-        if lost:
-            cut[text] = f"{T5} left out this end of the text: {lost!r}"
+        model = bundle.model(T5)
+        tokens = reader.t5(text, next(feature.shape[1] for feature in model.inputs if feature.name == "input_ids"))
+        t5 = t5_states(model, tokens)
+        remarks += tokens.remarks
     pooled = [state.pooled for state in states if state.pooled is not None]
     return TextStates(
         whole_text([state.hidden for state in states], t5, width), np.concatenate(pooled, axis=1) if pooled else None

@@ -29,10 +29,10 @@ from sdbuild.builtin.shapes import CHECKPOINT, CONTROLNET
 from sdbuild.console import built
 from sdbuild.isolation import leave_working_folder
 from sdbuild.pipeline import Pipeline
-from sdbuild.pipeline.noise import noise_source
+from sdbuild.pipeline.clients.swift.safety import is_flagged
 from sdbuild.pipeline.pictures import to_clip
+from sdbuild.pipeline.random_sources import NumpySource
 from sdbuild.pipeline.request import Request
-from sdbuild.pipeline.safety import is_flagged
 from sdbuild.shapes.checker import foreground, read
 from sdbuild.shapes.drawing import mask, outline
 from sdbuild.shapes.scenes import FORBIDDEN, Scene, describe, legible, sample
@@ -83,7 +83,7 @@ def by_diffusers(asked: Sequence[Question], steps: int, *, controlled: bool) -> 
     pipeline.set_progress_bar_config(disable=True)
     for start in range(0, len(asked), _BATCH):
         some = asked[start : start + _BATCH]
-        noise = np.concatenate([noise_source("numpy", question.number).normal(_LATENTS) for question in some])
+        noise = np.concatenate([NumpySource(question.number).normal(_LATENTS) for question in some])
         control = {"image": [Image.fromarray(outline(question.scene)) for question in some]} if controlled else {}
         prompts = [question.prompt for question in some]
         drawn = pipeline(

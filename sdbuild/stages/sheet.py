@@ -40,7 +40,7 @@ class Parameters:
 
 STAGE = Stage(
     name="sheet",
-    version=1,
+    version=2,
     tools=("Pillow", "diffusers", "numpy", "torch", "transformers"),
     parameters=Parameters,
     title="pictures of every precision, side by side",
@@ -85,7 +85,8 @@ def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Cal
         if shape[2] * shape[3] <= _SMALL:
             torch.set_num_threads(1)
         drawn = {_PYTORCH: sheet.draw_original(checkpoint, prompts, request, shape)}
-    captions = {_PYTORCH: ""}
+    clients = {_PYTORCH: "diffusers"}
+    captions = {_PYTORCH: "drawn by diffusers"}
     for column in columns:
         pipeline = Pipeline.from_bundle(inputs[column], precision="fp16")
         pictures = []
@@ -93,14 +94,18 @@ def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Cal
             pictures.append(picture)
             report(column, len(pictures) + len(prompts) * len(drawn) - 1)
         drawn[column] = pictures
-        captions[column] = sheet.weight_of(inputs[column])
+        clients[column] = pictures[0].info["client"]
+        captions[column] = f"{sheet.weight_of(inputs[column])}, {clients[column]}"
     ratios = {
         column: [sheet.likeness(original, picture) for original, picture in zip(drawn[_PYTORCH], row, strict=True)]
         for column, row in drawn.items()
         if column != _PYTORCH
     }
     sheet.lay_out(prompts, drawn, captions, ratios).save(out / PICTURE, optimize=True)
-    figures = {column: {"unet": captions[column], "psnr_db": ratios[column]} for column in columns}
+    figures = {
+        column: {"client": clients[column], "unet": sheet.weight_of(inputs[column]), "psnr_db": ratios[column]}
+        for column in columns
+    }
     document = {"prompts": prompts, "steps": request.steps, "seed": request.seed, "columns": figures}
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     (out / FIGURES).write_text(text, encoding="utf-8", newline="\n")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.e2e.program import PHONE, Workspace
 
-SHEET = PHONE | {"contact_sheet": '{prompts: ["a lighthouse at dusk", "a red cube"], bits: [8, 4], steps: 2}'}
+SHEET = PHONE | {"contact_sheet": '{prompts: ["a lighthouse at dusk", "a red cube"], bits: [8, 4], steps: 3}'}
 WORDS = ("recipe=phone", "verify=off")
 
 
@@ -24,6 +24,7 @@ def test_a_contact_sheet_shows_every_precision(built: Workspace, tmp_path: Path)
 
     figures = json.loads((place / "figures.json").read_text())
     assert list(figures["columns"]) == ["float16", "8-bits", "4-bits"]
+    assert {entry["client"] for entry in figures["columns"].values()} == {"swift"}
     ratios = {column: min(entry["psnr_db"]) for column, entry in figures["columns"].items()}
     assert ratios["float16"] > ratios["8-bits"] > ratios["4-bits"] > 0
     with Image.open(place / "contact-sheet.png") as sheet:
@@ -39,7 +40,7 @@ def test_a_contact_sheet_shows_every_precision(built: Workspace, tmp_path: Path)
     assert (mended.status, mended.executed) == (0, [])
     assert (place / "contact-sheet.png").is_file()
 
-    work.recipe(SHEET, contact_sheet='{prompts: ["a lighthouse at dusk"], bits: [8, 4], steps: 1}')
+    work.recipe(SHEET, contact_sheet='{prompts: ["a lighthouse at dusk"], bits: [8, 4], steps: 2}')
     assert work("plan", *WORDS).to_run() == ["sheet:contact-sheet"]
     # The bundle itself is the one without a sheet.
     assert work("bundle:iphone-15-pro", *WORDS).executed == []

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sdbuild.pipeline import Pipeline
-from sdbuild.pipeline.request import SCHEDULERS
+from sdbuild.pipeline.request import DIFFUSERS_SCHEDULERS
 from tests.pipeline.originals import HEIGHT, PROMPT, WIDTH, likeness, original
 from tests.pipeline.studio import RECIPES, Studio
 
@@ -43,7 +43,9 @@ def figure(studio: Studio, family: str, variant: str, scheduler: str) -> float:
     precision: Any = "fp16" if variant else "fp32"
     pipeline = Pipeline.from_bundle(studio.bundle(family + variant), precision=precision)
     options: dict[str, Any] = {"guidance_scale": 7.5, "negative_prompt": ""}
-    pictures = pipeline(PROMPT, steps=STEPS, seed=93, scheduler=scheduler, generator="torch", safety=False, **options)
+    pictures = pipeline(
+        PROMPT, client="diffusers", steps=STEPS, seed=93, scheduler=scheduler, rng="torch", safety=False, **options
+    )
     theirs = original(kind, studio.root / "checkpoints" / checkpoint, scheduler)
     expected = theirs(
         PROMPT,
@@ -64,7 +66,7 @@ def main() -> None:
         studio.checkpoint("tiny-sdxl")
         print(f"{'family':8}{'scheduler':18}{'float32':>10}{'float16':>10}{'6 bits':>10}", flush=True)
         for family in FAMILIES:
-            for scheduler in ("default", *(SCHEDULERS if family == "sd" else ())):
+            for scheduler in ("default", *(DIFFUSERS_SCHEDULERS if family == "sd" else ())):
                 row = [figure(studio, family, variant, scheduler) for variant in ("", "-fp16", "-6-bit")]
                 print(f"{family:8}{scheduler:18}" + "".join(f"{value:7.1f} dB" for value in row), flush=True)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sdbuild.pipeline.request import SCHEDULERS
+from sdbuild.pipeline.request import DIFFUSERS_SCHEDULERS
 
 HEIGHT, WIDTH = 128, 64
 PROMPT = "a photo of an astronaut riding a horse on mars"
@@ -28,7 +28,7 @@ def original(kind: str, checkpoint: Path, scheduler: str = "default", **parts: A
     pipeline = getattr(diffusers, kind).from_pretrained(checkpoint, local_files_only=True, **parts)
     pipeline.set_progress_bar_config(disable=True)
     if scheduler != "default":
-        pipeline.scheduler = getattr(diffusers, SCHEDULERS[scheduler]).from_config(pipeline.scheduler.config)
+        pipeline.scheduler = getattr(diffusers, DIFFUSERS_SCHEDULERS[scheduler]).from_config(pipeline.scheduler.config)
     return pipeline
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sdbuild.pipeline import Pipeline, PipelineError
-from sdbuild.pipeline.request import SCHEDULERS
+from sdbuild.pipeline.request import DIFFUSERS_SCHEDULERS
 from tests.pipeline.originals import (
     HEIGHT,
     NEGATIVE,
@@ -25,15 +25,16 @@ from tests.pipeline.originals import (
 from tests.pipeline.studio import Studio
 
 ALIKE_DB = 40.0
+AS: dict[str, Any] = {"client": "diffusers"}
 SIZE = {"height": HEIGHT, "width": WIDTH}
 
 
-@pytest.mark.parametrize("scheduler", ["default", *SCHEDULERS])
+@pytest.mark.parametrize("scheduler", ["default", *DIFFUSERS_SCHEDULERS])
 def test_every_scheduler(studio: Studio, scheduler: str) -> None:
     ours = Pipeline.from_bundle(studio.bundle("sd"))
     theirs = original("StableDiffusionPipeline", studio.checkpoint("tiny-sd"), scheduler)
     common: dict[str, Any] = {"negative_prompt": NEGATIVE, "guidance_scale": 5.0}
-    pictures = ours(PROMPT, steps=5, seed=93, scheduler=scheduler, generator="torch", safety=False, **common)
+    pictures = ours(PROMPT, **AS, steps=5, seed=93, scheduler=scheduler, rng="torch", safety=False, **common)
     generator = torch.Generator().manual_seed(93)
     expected = theirs(PROMPT, num_inference_steps=5, generator=generator, **SIZE, **common).images
     assert likeness(pictures, expected) >= ALIKE_DB
@@ -42,7 +43,7 @@ def test_every_scheduler(studio: Studio, scheduler: str) -> None:
 def test_several_prompts_and_pictures_from_numpys_noise(studio: Studio) -> None:
     prompts = ["a red fox", "a green boat on a lake, oil painting"]
     ours = Pipeline.from_bundle(studio.bundle("sd"), reduce_memory=True)
-    pictures = ours(prompts, steps=3, seed=7, image_count=2, safety=False)
+    pictures = ours(prompts, **AS, steps=3, seed=7, image_count=2, safety=False)
     assert ours.bundle.loaded == ()
     theirs = original("StableDiffusionPipeline", studio.checkpoint("tiny-sd"))
     expected = []
@@ -61,19 +62,11 @@ def test_image_to_image(studio: Studio, scheduler: str, strength: float) -> None
     ours = Pipeline.from_bundle(studio.bundle("sd"))
     common: dict[str, Any] = {"strength": strength, "guidance_scale": 5.0}
     pictures = ours(
-        PROMPT, image=photograph(), steps=4, seed=5, scheduler=scheduler, generator="torch", safety=False, **common
+        PROMPT, **AS, image=photograph(), steps=4, seed=5, scheduler=scheduler, rng="torch", safety=False, **common
     )
     theirs = original("StableDiffusionImg2ImgPipeline", studio.checkpoint("tiny-sd"), scheduler)
-    # The Swift package draws the noise first and then the encoder's sample; diffusers the other way about.
     generator = torch.Generator().manual_seed(5)
-    shape = (1, 4, HEIGHT // 8, WIDTH // 8)
-    torch.randn(shape, generator=generator)
-    pixels = theirs.image_processor.preprocess(photograph())
-    with torch.inference_mode():
-        latents = theirs.vae.encode(pixels).latent_dist.sample(generator) * theirs.vae.config.scaling_factor
-    expected = theirs(
-        PROMPT, image=latents, num_inference_steps=4, generator=torch.Generator().manual_seed(5), **common
-    ).images
+    expected = theirs(PROMPT, image=photograph(), num_inference_steps=4, generator=generator, **common).images
     assert likeness(pictures, expected) >= ALIKE_DB
 
 
@@ -83,7 +76,7 @@ def test_controlnets(studio: Studio, names: list[str]) -> None:
     folders = {"TinyControlnet": studio.checkpoint("tiny-controlnet"), "Edges": studio.root / "checkpoints/edges"}
     ours = Pipeline.from_bundle(studio.bundle("sd-controlled"))
     images = {name: given[name] for name in names}
-    pictures = ours(PROMPT, controlnet_images=images, controlnet_scale=0.8, steps=3, seed=1, generator="torch")
+    pictures = ours(PROMPT, **AS, controlnet_images=images, controlnet_scale=0.8, steps=3, seed=1, rng="torch")
     loaded = controlnets(*(folders[name] for name in names))
     theirs = original("StableDiffusionControlNetPipeline", studio.checkpoint("tiny-sd"), controlnet=loaded)
     expected = theirs(
@@ -95,7 +88,7 @@ def test_controlnets(studio: Studio, names: list[str]) -> None:
         **SIZE,
     ).images
     assert likeness(pictures, expected) >= ALIKE_DB
-    without = ours(PROMPT, steps=3, seed=1, generator="torch")
+    without = ours(PROMPT, **AS, steps=3, seed=1, rng="torch")
     assert likeness(pictures, without) < 40, "the ControlNets must be seen"
 
 
@@ -107,8 +100,8 @@ def test_t2i_adapters(studio: Studio, recipe: str, weights: tuple[float, ...]) -
     pictures = [edges(), photograph().convert("L")][: len(weights)]
     ours = Pipeline.from_bundle(studio.bundle(recipe), reduce_memory=True)
     images = dict(zip(["TinyT2IAdapter", "TinyT2IAdapterLight"], pictures, strict=False))
-    common: dict[str, Any] = {"steps": 3, "seed": 1, "generator": "torch"}
-    drawn = ours(PROMPT, adapter_images=images, adapter_conditioning_scale=weights, **common)
+    common: dict[str, Any] = {"steps": 3, "seed": 1, "rng": "torch"}
+    drawn = ours(PROMPT, **AS, adapter_images=images, adapter_conditioning_scale=weights, **common)
     loaded = t2i_adapters(*(studio.checkpoint(name) for name in names))
     several = len(weights) > 1
     theirs = original(
@@ -125,14 +118,14 @@ def test_t2i_adapters(studio: Studio, recipe: str, weights: tuple[float, ...]) -
         **SIZE,
     ).images
     assert likeness(drawn, expected) >= ALIKE_DB
-    assert likeness(drawn, ours(PROMPT, **common)) < 40, "the T2I-Adapters must be seen"
+    assert likeness(drawn, ours(PROMPT, **AS, **common)) < 40, "the T2I-Adapters must be seen"
 
 
 def test_a_t2i_adapter_for_sdxl(studio: Studio) -> None:
     ours = Pipeline.from_bundle(studio.bundle("sdxl-adapted"))
     common: dict[str, Any] = {"negative_prompt": NEGATIVE, "guidance_scale": 5.0, "adapter_conditioning_scale": 0.8}
     pictures = ours(
-        PROMPT, adapter_images={"TinyT2IAdapterSdxl": edges()}, steps=3, seed=4, generator="torch", **common
+        PROMPT, **AS, adapter_images={"TinyT2IAdapterSdxl": edges()}, steps=3, seed=4, rng="torch", **common
     )
     (adapter,) = t2i_adapters(studio.checkpoint("tiny-t2i-adapter-sdxl"))
     kind, checkpoint = "StableDiffusionXLAdapterPipeline", studio.checkpoint("tiny-sdxl")
@@ -147,7 +140,7 @@ def test_a_t2i_adapter_for_sdxl(studio: Studio) -> None:
 @pytest.mark.parametrize("recipe", ["sd", "sd-batch-1", "sd-chunked"])
 def test_batch_and_chunks_with_and_without_guidance(studio: Studio, recipe: str, guidance_scale: float) -> None:
     ours = Pipeline.from_bundle(studio.bundle(recipe))
-    pictures = ours(PROMPT, steps=3, seed=2, guidance_scale=guidance_scale, generator="torch", safety=False)
+    pictures = ours(PROMPT, **AS, steps=3, seed=2, guidance_scale=guidance_scale, rng="torch", safety=False)
     theirs = original("StableDiffusionPipeline", studio.checkpoint("tiny-sd"))
     generator = torch.Generator().manual_seed(2)
     expected = theirs(PROMPT, num_inference_steps=3, guidance_scale=guidance_scale, generator=generator, **SIZE).images
@@ -157,7 +150,7 @@ def test_batch_and_chunks_with_and_without_guidance(studio: Studio, recipe: str,
 @pytest.mark.parametrize("scheduler", ["default", "dpm", "euler"])
 def test_v_prediction(studio: Studio, scheduler: str) -> None:
     ours = Pipeline.from_bundle(studio.bundle("sd2"))
-    pictures = ours(PROMPT, steps=4, seed=3, scheduler=scheduler, generator="torch")
+    pictures = ours(PROMPT, **AS, steps=4, seed=3, scheduler=scheduler, rng="torch")
     theirs = original("StableDiffusionPipeline", studio.root / "checkpoints/sd2", scheduler)
     assert theirs.scheduler.config.prediction_type == "v_prediction"
     generator = torch.Generator().manual_seed(3)
@@ -169,7 +162,7 @@ def test_v_prediction(studio: Studio, scheduler: str) -> None:
 def test_sdxl(studio: Studio, zeros: bool) -> None:
     """Diffusers steers away from zeros where no negative prompt is given; an empty one is encoded."""
     ours = Pipeline.from_bundle(studio.bundle("sdxl"))
-    pictures = ours(PROMPT, steps=4, seed=4, generator="torch", force_zeros_for_empty_prompt=zeros)
+    pictures = ours(PROMPT, **AS, steps=4, seed=4, rng="torch", force_zeros_for_empty_prompt=zeros)
     theirs = original("StableDiffusionXLPipeline", studio.checkpoint("tiny-sdxl"), add_watermarker=False)
     expected = theirs(
         PROMPT,
@@ -182,38 +175,22 @@ def test_sdxl(studio: Studio, zeros: bool) -> None:
     assert likeness(pictures, expected) >= ALIKE_DB
 
 
-def sd3_prompt(pipeline: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Diffusers' own prompt states, but with T5's padding masked as the Swift package masks it."""
-    states, _, pooled, _ = pipeline.encode_prompt(text, text, text, max_sequence_length=77)
-    tokens = pipeline.tokenizer_3(text, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-    masked = pipeline.text_encoder_3(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-    return torch.cat([states[:, :77], masked], dim=1), pooled
-
-
 def test_sd3_with_t5(studio: Studio) -> None:
     ours = Pipeline.from_bundle(studio.bundle("sd3"), reduce_memory=True)
-    common: dict[str, Any] = {"guidance_scale": 5.0}
-    pictures = ours(PROMPT, negative_prompt=NEGATIVE, steps=4, seed=4, generator="torch", **common)
+    common: dict[str, Any] = {"negative_prompt": NEGATIVE, "guidance_scale": 5.0}
+    pictures = ours(PROMPT, **AS, steps=4, seed=4, rng="torch", **common)
     assert ours.bundle.loaded == ()
     theirs = original("StableDiffusion3Pipeline", studio.checkpoint("tiny-sd3"))
-    with torch.inference_mode():
-        (text, pooled), (negative, negative_pooled) = sd3_prompt(theirs, PROMPT), sd3_prompt(theirs, NEGATIVE)
-        expected = theirs(
-            prompt_embeds=text,
-            pooled_prompt_embeds=pooled,
-            negative_prompt_embeds=negative,
-            negative_pooled_prompt_embeds=negative_pooled,
-            num_inference_steps=4,
-            generator=torch.Generator().manual_seed(4),
-            **SIZE,
-            **common,
-        ).images
+    generator = torch.Generator().manual_seed(4)
+    expected = theirs(
+        PROMPT, num_inference_steps=4, max_sequence_length=77, generator=generator, **SIZE, **common
+    ).images
     assert likeness(pictures, expected) >= ALIKE_DB
 
 
 def test_sd35_without_t5(studio: Studio) -> None:
     ours = Pipeline.from_bundle(studio.bundle("sd3-without-t5"))
-    pictures = ours(PROMPT, negative_prompt=NEGATIVE, steps=4, seed=4, guidance_scale=5.0, generator="torch")
+    pictures = ours(PROMPT, **AS, negative_prompt=NEGATIVE, steps=4, seed=4, guidance_scale=5.0, rng="torch")
     missing = {"text_encoder_3": None, "tokenizer_3": None}
     theirs = original("StableDiffusion3Pipeline", studio.checkpoint("tiny-sd35"), **missing)
     expected = theirs(
@@ -227,4 +204,4 @@ def test_sd35_without_t5(studio: Studio) -> None:
     ).images
     assert likeness(pictures, expected) >= ALIKE_DB
     with pytest.raises(PipelineError, match="drawn by flow matching"):
-        ours(PROMPT, steps=1, scheduler="dpm")
+        ours(PROMPT, **AS, steps=1, scheduler="dpm")

@@ -52,7 +52,7 @@ def test_prompts_of_a_file_that_begin_alike(studio: Studio, run: Any, tmp_path: 
     studio.bundle("sd")
     start = "a " * 40
     (tmp_path / "prompts.txt").write_text(f"{start}fox\n\n{start}boat\n")
-    words = ("prompts=prompts.txt", "steps=1", "safety=off", "pictures=drawn", "reduce_memory=on")
+    words = ("prompts=prompts.txt", "steps=2", "safety=off", "pictures=drawn", "reduce_memory=on")
     status, out, err = run("generate", *studio.words("sd"), *words)
     assert status == 0, err
     assert len(set(out.splitlines())) == 2
@@ -76,7 +76,7 @@ def test_controlnet_pictures_by_order_and_by_name(studio: Studio, run: Any, give
     studio.bundle("sd-controlled")
     photograph().save("photo.png")
     edges().save("edges.png")
-    words = ("prompt=a fox", "steps=1", f"controlnet_image={given}", "precision=fp16")
+    words = ("prompt=a fox", "steps=2", f"controlnet_image={given}", "precision=fp16")
     status, out, err = run("generate", *studio.words("sd-controlled"), *words)
     assert status == 0, err
     with Image.open(out.strip()) as picture:
@@ -115,6 +115,10 @@ def test_too_many_controlnet_pictures(studio: Studio, run: Any) -> None:
         (["prompt=a", "steps=0"], "at least one step"),
         (["prompt=a", "guidance_scale=x"], "a number is needed"),
         (["prompt=a", "scheduler=eulr"], "did you mean 'euler'?"),
+        (["prompt=a", "client=diffuser"], "client=diffuser: no such client; did you mean 'diffusers'?"),
+        (["prompt=a", "rng=nvdia"], "did you mean 'nvidia'?"),
+        (["prompt=a", "configuration=originalSiz:768"], "did you mean 'originalSize'?"),
+        (["prompt=a", "configuration=originalSize"], "write NAME:VALUE, such as originalSize:1024"),
         (["prompt=a", "image=none.png"], "no such picture"),
         (["prompt=a", "strength=0.5"], "there is no image="),
         (["prompt=a", "precision=fp8"], "precision=fp8: write fp32 or fp16"),
@@ -142,7 +146,7 @@ def test_mistakes_are_status_2_before_anything_is_built(run: Any, words: list[st
 def test_a_bundle_that_is_not_there_is_built(studio: Studio, run: Any, tmp_path: Path) -> None:
     studio.bundle("sd-chunked")
     recipe, _ = studio.words("sd-chunked")
-    words = ("prompt=a fox", "steps=1", "verify=off", "out=elsewhere")
+    words = ("prompt=a fox", "steps=2", "verify=off", "out=elsewhere")
     status, out, err = run("generate", recipe, *words)
     assert status == 0, err
     assert out == "pictures/a_fox.0.png\n", "what the build says goes to standard error"

@@ -104,15 +104,13 @@ def test_what_cannot_be_drawn_is_said(families: Studio, name: str) -> None:
 @pytest.mark.parametrize("name", ["lcm", "small-sd", "ssd", "sdxl-turbo", "refiner"])
 def test_the_others_draw(families: Studio, name: str) -> None:
     guidance = {"sdxl-turbo": 0.0}.get(name, 5.0)
-    options: dict[str, Any] = {"steps": 2, "guidance_scale": guidance, "generator": "torch", "seed": 7}
+    options: dict[str, Any] = {"client": "diffusers", "steps": 2, "guidance_scale": guidance, "rng": "torch", "seed": 7}
     (picture,) = Pipeline.from_bundle(families.bundle(name, "on"))(PROMPT, **options)
     if name == "refiner":
         return
     kind, checkpoint = DIFFUSERS[name]
     theirs = original(kind, families.checkpoint(checkpoint))
     drawn: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": guidance, **SIZE}
-    if name != "lcm" and guidance > 1:
-        drawn["negative_prompt"] = ""
     expected = theirs(PROMPT, generator=torch.Generator().manual_seed(7), **drawn).images
     assert likeness([picture], expected) >= 40
 
@@ -127,8 +125,13 @@ DIFFUSERS = {
 
 def test_base_and_refiner_draw_as_in_diffusers(families: Studio) -> None:
     ours = Pipeline.from_bundle(families.bundle("sdxl-refined", "on"), reduce_memory=True)
-    options: dict[str, Any] = {"steps": 5, "guidance_scale": 5.0, "negative_prompt": "blurry"}
-    (picture,) = ours(PROMPT, refiner_start=0.4, generator="torch", seed=3, **options)
+    options: dict[str, Any] = {
+        "client": "diffusers",
+        "steps": 5,
+        "guidance_scale": 5.0,
+        "negative_prompt": "blurry",
+    }
+    (picture,) = ours(PROMPT, refiner_start=0.4, rng="torch", seed=3, **options)
     assert picture.info["refiner_start"] == "0.4"
     common = {"num_inference_steps": 5, "guidance_scale": 5.0, "negative_prompt": "blurry"}
     base = original("StableDiffusionXLPipeline", families.checkpoint("tiny-sdxl"), add_watermarker=False)
@@ -149,7 +152,7 @@ def test_base_and_refiner_draw_as_in_diffusers(families: Studio) -> None:
     )
     expected = refiner(PROMPT, image=latents, denoising_start=0.4, **common).images
     assert likeness([picture], expected) >= 40
-    (alone,) = ours(PROMPT, refiner_start=1, generator="torch", seed=3, **options)
+    (alone,) = ours(PROMPT, refiner_start=1, rng="torch", seed=3, **options)
     assert likeness([picture], [alone]) < 45
 
 
@@ -179,7 +182,7 @@ def test_a_controlnet_for_sdxl_draws_as_in_diffusers(families: Studio) -> None:
     (ours,) = Pipeline.from_bundle(bundle)(
         PROMPT,
         steps=2,
-        generator="torch",
+        rng="torch",
         seed=5,
         guidance_scale=4.0,
         controlnet_images={"TinyControlnetSdxl": picture},
@@ -193,7 +196,6 @@ def test_a_controlnet_for_sdxl_draws_as_in_diffusers(families: Studio) -> None:
     )
     expected = theirs(
         PROMPT,
-        negative_prompt="",
         image=picture,
         num_inference_steps=2,
         guidance_scale=4.0,

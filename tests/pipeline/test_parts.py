@@ -1,85 +1,74 @@
-"""Noise, tokens, pictures and names: what a drawing is made of."""
+"""Tokens, pictures and names: what a drawing is made of."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sdbuild.pipeline import RequestError, pictures
-from sdbuild.pipeline.condition import guidance_embedding, time_ids
-from sdbuild.pipeline.noise import noise_source
-from sdbuild.pipeline.schedulers import scheduler_name
-from sdbuild.pipeline.text import Tokenizer
+from sdbuild.bundle.document import read_document
+from sdbuild.pipeline import PipelineError, RequestError, pictures
+from sdbuild.pipeline.clients.diffusers.prompts import DiffusersReader
+from sdbuild.pipeline.clients.diffusers.schedulers import scheduler_name
+from sdbuild.pipeline.condition import geometry, guidance_embedding
 from tests.pipeline.originals import PROMPT, photograph
 from tests.pipeline.studio import Studio
 
-SHAPE = (1, 4, 16, 8)
 
-
-@pytest.mark.parametrize("seed", [0, 93, 2**32 - 1])
-def test_numpys_noise_is_the_legacy_generators(seed: int) -> None:
-    source, state = noise_source("numpy", seed), np.random.RandomState(seed)
-    for _ in range(3):
-        np.testing.assert_array_equal(source.normal(SHAPE), state.normal(size=SHAPE).astype(np.float32))
-
-
-@pytest.mark.parametrize("seed", [0, 93, 2**32 - 1])
-def test_torchs_noise_is_randn(seed: int) -> None:
-    source, generator = noise_source("torch", seed), torch.Generator().manual_seed(seed)
-    for _ in range(3):
-        np.testing.assert_array_equal(source.normal(SHAPE), torch.randn(SHAPE, generator=generator).numpy())
-
-
-@pytest.mark.parametrize(("recipe", "checkpoint"), [("sd", "flagging"), ("sd2", "sd2")])
-def test_tokens_are_those_of_the_checkpoints_tokenizer(studio: Studio, recipe: str, checkpoint: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "checkpoint", "padding"), [("sd", "flagging", "<|endoftext|>"), ("sd2", "sd2", "!")]
+)
+def test_tokens_are_those_of_the_checkpoints_tokenizer(
+    studio: Studio, recipe: str, checkpoint: str, padding: str
+) -> None:
     from transformers import CLIPTokenizer
 
-    from sdbuild.pipeline import Pipeline
-
-    bundle = Pipeline.from_bundle(studio.bundle(recipe)).bundle
-    ((_, padding),) = bundle.text_encoders()
-    ours = Tokenizer(bundle.resources)
+    bundle = studio.bundle(recipe)
+    assert read_document(bundle)["tokenizer"]["padding_token"] == padding
+    ours = DiffusersReader(bundle / "Resources", padding)
     theirs = CLIPTokenizer.from_pretrained(studio.root / "checkpoints" / checkpoint / "tokenizer")
     for text in ("", PROMPT, "Zürich, 7 o'clock: ünïcode — 猫 🐈?", "many words " * 60):
         expected = theirs(text, padding="max_length", max_length=77, truncation=True).input_ids
-        assert ours.ids(text, 77, padding)[0].tolist() == [expected]
+        assert ours.clip(text, 77, "TextEncoder").ids.tolist() == [expected]
 
 
 def test_an_exclamation_mark_is_a_word_even_where_it_is_the_padding_too(studio: Studio) -> None:
-    """Transformers takes it for padding; the Swift package and the encoders' training do not."""
-    first, second = (Tokenizer(studio.bundle(recipe) / "Resources") for recipe in ("sd", "sd2"))
-    written, padded = first.ids("a fox!", 8, "<|endoftext|>")[0][0], second.ids("a fox!", 8, "!")[0][0]
-    assert written[:5].tolist() == padded[:5].tolist()
-    assert padded[5:].tolist() == [0, 0, 0]
+    """Transformers takes it for padding; the encoders' training does not."""
+    first, second = (
+        DiffusersReader(studio.bundle(recipe) / "Resources", padding).clip("a fox!", 8, "TextEncoder").ids[0]
+        for recipe, padding in (("sd", "<|endoftext|>"), ("sd2", "!"))
+    )
+    assert first[:5].tolist() == second[:5].tolist()
+    assert second[5:].tolist() == [0, 0, 0]
 
 
 def test_sdxls_second_encoder_is_padded_with_an_exclamation_mark(studio: Studio) -> None:
     from transformers import CLIPTokenizer
 
-    from sdbuild.pipeline import Pipeline
-
-    bundle = Pipeline.from_bundle(studio.bundle("sdxl")).bundle
-    ours = Tokenizer(bundle.resources)
-    folders = {"TextEncoder": "tokenizer", "TextEncoder2": "tokenizer_2"}
-    for encoder, padding in bundle.text_encoders():
-        theirs = CLIPTokenizer.from_pretrained(studio.checkpoint("tiny-sdxl") / folders[encoder])
+    ours = DiffusersReader(studio.bundle("sdxl") / "Resources")
+    for encoder, folder in (("TextEncoder", "tokenizer"), ("TextEncoder2", "tokenizer_2")):
+        theirs = CLIPTokenizer.from_pretrained(studio.checkpoint("tiny-sdxl") / folder)
         expected = theirs(PROMPT, padding="max_length", max_length=77).input_ids
-        assert ours.ids(PROMPT, 77, padding)[0].tolist() == [expected]
+        assert ours.clip(PROMPT, 77, encoder).ids.tolist() == [expected]
 
 
 def test_the_end_of_a_long_text_is_told(studio: Studio) -> None:
-    ids, lost = Tokenizer(studio.bundle("sd") / "Resources").ids("a " * 75 + "red fox", 77, "<|endoftext|>")
-    assert ids.shape == (1, 77)
-    assert lost.strip() == "red fox"
+    found = DiffusersReader(studio.bundle("sd") / "Resources").clip("a " * 75 + "red fox", 77, "TextEncoder")
+    assert found.ids.shape == (1, 77)
+    (remark,) = found.remarks
+    assert remark.startswith("TextEncoder takes 77 tokens; this end of the text was left out: 'red fox")
 
 
 def test_sizes_for_sdxl_and_its_refiner() -> None:
-    assert time_ids(6, 768, 512).tolist() == [[768, 512, 0, 0, 768, 512]] * 2
-    assert time_ids(5, 768, 512).tolist() == [[768, 512, 0, 0, 2.5], [768, 512, 0, 0, 6.0]]
+    given: Any = ((768, 512, 0, 0), (640, 384), (2.5, 6.0))
+    assert geometry(6, *given).tolist() == [[768, 512, 0, 0, 640, 384]] * 2
+    assert geometry(5, *given).tolist() == [[768, 512, 0, 0, 2.5], [768, 512, 0, 0, 6.0]]
+    with pytest.raises(PipelineError, match="time_ids has 4 values"):
+        geometry(4, *given)
 
 
 @pytest.mark.parametrize("width", [16, 17, 256])

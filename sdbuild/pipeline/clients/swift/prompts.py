@@ -29,7 +29,8 @@ class SwiftReader:
 
     Args:
         resources: the folder with the files.
-        inversions: the textual inversions that `bundle.json` lists; the package does not write them out.
+        inversions: the textual inversions that `bundle.json` lists; those of several vectors are written out, as an app
+            does that follows it.
     """
 
     def __init__(self, resources: Path, inversions: Inversions = ()) -> None:
@@ -46,14 +47,14 @@ class SwiftReader:
         A text that is too long is cut after `length` tokens and loses its end. What the vocabulary does not have is
         read as the end of the text, wherever it stands.
         """
-        words = self._pairs.encode(text)
+        words = self._pairs.encode(expand(text, self._inversions))
         tokens = [START, *words, END]
         tokens += [_PADDED.get(encoder, END)] * (length - len(tokens))
         unknown = self._ids.get(END, 0)
         ids = [self._ids.get(token, unknown) for token in tokens[:length]]
-        return Tokens(row(ids), (*self._remarks(text, words, length, encoder),))
+        return Tokens(row(ids), (*self._remarks(words, length, encoder),))
 
-    def _remarks(self, text: str, words: list[str], length: int, encoder: str) -> list[str]:
+    def _remarks(self, words: list[str], length: int, encoder: str) -> list[str]:
         found = []
         if len(words) > length - 2:
             lost = "".join(words[length - 1 :]).replace(WORD_END, " ").strip()
@@ -64,11 +65,6 @@ class SwiftReader:
         if unknown := {word.removesuffix(WORD_END) for word in words if word not in self._ids}:
             listed = " ".join(sorted(map(repr, unknown)))
             found.append(f"the vocabulary has no {listed}; the Swift package reads each of them as the end of the text")
-        if (written := expand(text, self._inversions)) != text:
-            found.append(
-                f"the Swift package reads only the first vector of a textual inversion that is not written out; write "
-                f"{written!r}"
-            )
         return found
 
     def t5(self, text: str, length: int) -> MaskedTokens:

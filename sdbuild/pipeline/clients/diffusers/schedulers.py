@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdbuild.pipeline.errors import PipelineError
-from sdbuild.pipeline.request import DEFAULT_SCHEDULER, SCHEDULERS
+from sdbuild.pipeline.request import DEFAULT_SCHEDULER, DIFFUSERS_SCHEDULERS
 
 _FALLBACK = "PNDMScheduler"
 """What the first checkpoints were released with; for bundles whose checkpoint has no scheduler configuration."""
@@ -18,7 +18,7 @@ def make_scheduler(name: str, configuration: Mapping[str, Any]) -> Any:
     """A scheduler of diffusers.
 
     Args:
-        name: a key of `SCHEDULERS`, or `default` for the class that the configuration names.
+        name: a key of `DIFFUSERS_SCHEDULERS`, or `default` for the class that the configuration names.
         configuration: the checkpoint's `scheduler_config.json`.
 
     Raises:
@@ -31,9 +31,9 @@ def make_scheduler(name: str, configuration: Mapping[str, Any]) -> Any:
     if kind is None:
         raise PipelineError(
             f"the bundle's scheduler is {class_name}, which diffusers {diffusers.__version__} does not have; "
-            f"choose another: scheduler={', '.join(SCHEDULERS)}"
+            f"choose another: scheduler={', '.join(DIFFUSERS_SCHEDULERS)}"
         )
-    if class_name == SCHEDULERS["lms"] and importlib.util.find_spec("scipy") is None:
+    if class_name == DIFFUSERS_SCHEDULERS["lms"] and importlib.util.find_spec("scipy") is None:
         raise PipelineError("scheduler=lms integrates with SciPy, which is not installed: pip install scipy")
     return kind.from_config(dict(configuration))
 
@@ -41,7 +41,7 @@ def make_scheduler(name: str, configuration: Mapping[str, Any]) -> Any:
 def scheduler_name(name: str, configuration: Mapping[str, Any]) -> str:
     """The name that stands for a scheduler in a picture's metadata: what `default` comes to, where that has a name."""
     class_name = _class_name(name, configuration)
-    names = {value: key for key, value in SCHEDULERS.items()}
+    names = {value: key for key, value in DIFFUSERS_SCHEDULERS.items()}
     return names.get(class_name, f"{DEFAULT_SCHEDULER} ({class_name})")
 
 
@@ -53,4 +53,4 @@ def takes_generator(scheduler: Any) -> bool:
 def _class_name(name: str, configuration: Mapping[str, Any]) -> str:
     if name == DEFAULT_SCHEDULER:
         return str(configuration.get("_class_name", _FALLBACK))
-    return SCHEDULERS[name]
+    return DIFFUSERS_SCHEDULERS[name]

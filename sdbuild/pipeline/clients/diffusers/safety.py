@@ -1,4 +1,4 @@
-"""The bundle's safety checker, fed as the Swift package feeds it."""
+"""The safety checker as diffusers asks it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from sdbuild.pipeline.models import RunnableModel
 
 
 def is_flagged(checker: RunnableModel, picture: Image.Image) -> bool:
-    """Whether the safety checker finds a picture unsafe."""
+    """The answer to the middle of the picture, normalised as CLIP was trained."""
     shapes = {feature.name: feature.shape for feature in checker.inputs}
     _, height, width, _ = shapes["images"]
-    unit = pictures.to_unit(picture, height, width)
     outputs = checker.predict(
         {
             "clip_input": pictures.to_clip(picture, shapes["clip_input"][-1]),
-            "images": np.ascontiguousarray(unit.transpose(0, 2, 3, 1)),
+            "images": np.ascontiguousarray(pictures.to_unit(picture, height, width).transpose(0, 2, 3, 1)),
             "adjustment": np.zeros(shapes["adjustment"], np.float32),
         }
     )

@@ -8,41 +8,37 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdbuild.pipeline.condition import Condition, Floats
-from sdbuild.pipeline.denoiser import Denoiser
-from sdbuild.pipeline.errors import PipelineError
+from sdbuild.pipeline.clients.client import Observe, Turn
+from sdbuild.pipeline.clients.diffusers.schedulers import takes_generator
+from sdbuild.pipeline.condition import Floats
+from sdbuild.pipeline.denoiser import numbers
 from sdbuild.pipeline.request import Request
-from sdbuild.pipeline.schedulers import takes_generator
-
-Turn = tuple[Denoiser, Condition]
-"""Who denoises, and what steers it."""
-
-Count = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
 
 
 def sample(
     first: Turn,
     scheduler: Any,
     request: Request,
+    guidance_scale: float | None,
     *,
     noise: Floats,
     original: Floats | None,
     refiner: Callable[[], Turn] | None = None,
     generator: torch.Generator,
-    on_step: Count | None = None,
+    observe: Observe,
 ) -> Floats:
     """Denoise one latent image.
 
     Args:
         first: who begins.
         scheduler: a fresh scheduler of diffusers.
-        request: steps, strength and guidance scale.
+        request: steps, strength and the refiner's start.
+        guidance_scale: how strongly the prompt steers; None without guidance.
         noise: (1, channels, height, width), standard normal.
         original: latents of the picture to start from, or None to start from noise alone.
         refiner: gives who draws the last steps, from `request.refiner_start` on; asked when it is its turn.
         generator: for schedulers that draw noise at every step.
-        on_step: called after each step.
+        observe: called after each step.
 
     Raises:
         PipelineError: the latents are no numbers any more.
@@ -67,14 +63,7 @@ def sample(
             denoiser, condition = refiner()
         scales = hasattr(scheduler, "scale_model_input")
         scaled = (scheduler.scale_model_input(latents, timestep) if scales else latents).numpy()
-        prediction = denoiser.predict(scaled, float(timestep), condition, request.guidance_scale)
+        prediction = denoiser.predict(scaled, float(timestep), condition, guidance_scale)
         latents = scheduler.step(torch.from_numpy(prediction), timestep, latents, **drawing).prev_sample
-        if on_step:
-            on_step(index + 1, len(timesteps))
-    values: Floats = latents.numpy().astype(np.float32)
-    if not np.isfinite(values).all():
-        raise PipelineError(
-            "the UNet's results are no numbers any more; `diagnose` shows where half precision overflows, "
-            "precision: {unet: float32} in the recipe avoids it"
-        )
-    return values
+        observe(index + 1, len(timesteps), latents.numpy())
+    return numbers(latents.numpy().astype(np.float32))

@@ -1,0 +1,1 @@
+"""What diffusers' pipelines do, with a bundle's models."""
