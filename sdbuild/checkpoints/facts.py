@@ -62,11 +62,13 @@ class CheckpointFacts:
         family: None when the configurations fit no known family.
         folders: the pipeline's folders that are there (`unet`, `vae`, …); the VAE is one folder for two components.
         prediction_type: what the UNet predicts (`epsilon`, `v_prediction`), by the scheduler's configuration.
+        scheduler: the scheduler's configuration; empty where it is not at hand.
     """
 
     family: Family | None
     folders: Mapping[str, ComponentFacts] = field(default_factory=dict)
     prediction_type: str | None = None
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def components(self) -> frozenset[Component]:
@@ -193,7 +195,7 @@ def read_single_file_facts(path: Path, prediction_type: PredictionType | None = 
         name: ComponentFacts(folder.config, classes[name], folder.parameters)
         for name, folder in described.folders.items()
     }
-    return CheckpointFacts(described.family, folders, described.prediction_type)
+    return CheckpointFacts(described.family, folders, described.prediction_type, described.scheduler)
 
 
 def read_component_facts(
@@ -228,7 +230,7 @@ def _facts(folders: Mapping[str, Path], index: Mapping[str, Any], scheduler: Map
             what = f"is a {held}'s, and model_index.json lists a {facts.class_name} for {name}"
             raise _unreadable(where, what, "one of the two is of another checkpoint; download both again")
     prediction = scheduler.get("prediction_type", "epsilon") if scheduler else None
-    return CheckpointFacts(_family(found, index), found, prediction)
+    return CheckpointFacts(_family(found, index), found, prediction, scheduler)
 
 
 def _family(folders: Mapping[str, ComponentFacts], index: Mapping[str, Any]) -> Family | None:

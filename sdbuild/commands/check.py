@@ -14,7 +14,7 @@ from sdbuild.plan.options import Options, parse_options
 from sdbuild.plan.planner import load, make_plan
 from sdbuild.plan.sources import local_facts
 from sdbuild.plan.status import Statuses
-from sdbuild.plan.verdict import check_rules
+from sdbuild.plan.verdict import check_rules, warn
 from sdbuild.recipe.catalogue import catalogue_directories, find_recipes, find_targets
 from sdbuild.recipe.diagnostics import RecipeError
 from sdbuild.recipe.load import LoadedRecipe, load_target
@@ -60,7 +60,7 @@ class Command(VariableCommand):
         loaded, targets = load(options)
         source = options.source
         facts = local_facts(source, loaded.recipe.model.prediction_type) if source is not None else None
-        check_rules(loaded, targets.values(), facts)
+        warn(check_rules(loaded, targets.values(), facts))
         if source is not None or _names_local_files(loaded):
             plan = make_plan(options)
             store = Store(cache_directory(), read_only=True)

@@ -33,13 +33,15 @@ def lint_bundles(options: Options) -> int:
     Raises:
         PlanError: the target is not one of the recipe's, or a bundle has not been built.
     """
+    from sdbuild.bundle.document import read_document
     from sdbuild.bundle.linter import lint_bundle
+    from sdbuild.bundle.linter.client import notes
 
     loaded, targets = load(options)
     bundles = bundles_of(loaded, targets)
     if options.target is not None and options.target not in bundles:
         raise PlanError(f"target={options.target}: not a target of the recipe{nearest(options.target, bundles)}")
-    rows, clean = [], []
+    rows, clean, told = [], [], []
     for target in [options.target] if options.target is not None else list(bundles):
         bundle = options.out / loaded.recipe.name / target
         if not bundle.is_dir():
@@ -50,10 +52,13 @@ def lint_bundles(options: Options) -> int:
             rows.append((target, "document-digest", DOCUMENT, strange))
         if not violations and not strange:
             clean.append(bundle)
+            told += [(bundle, note) for note in notes(read_document(bundle))]
     if rows:
         write_table(("target", "rule", "where", "what"), rows)
     for bundle in clean:
         print(f"{shown_path(bundle)}: no violations")
+    for bundle, note in told:
+        print(f"{shown_path(bundle)}: note: {note}")
     return 1 if rows else 0
 
 

@@ -43,11 +43,6 @@ def _stages() -> str:
     return _table(("stage", "inputs", "result"), rows)
 
 
-def _tasks() -> str:
-    rows = ((f"`{stage.name}:…`", stage.title.format("…"), stage.group) for stage in map(load_stage, stage_names()))
-    return _table(("task", "its artifact", "what all of them do"), rows)
-
-
 def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [headings, tuple("---" for _ in headings), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
@@ -58,7 +53,6 @@ def generated_tables() -> Mapping[str, str]:
     return {
         "commands": _commands(),
         "stages": _stages(),
-        "tasks": _tasks(),
         "build-variables": _variables(BUILD),
         "generate-variables": _variables(load_command("generate").variables),
         "diagnose-variables": _variables(load_command("diagnose").variables),

@@ -11,7 +11,8 @@ from sdbuild.plan.loras import check_loras
 from sdbuild.plan.planner import Plan
 from sdbuild.plan.sources import resolve_source
 from sdbuild.plan.status import Statuses
-from sdbuild.plan.verdict import check_rules
+from sdbuild.plan.verdict import check_rules, warn
+from sdbuild.recipe.diagnostics import Diagnostic
 from sdbuild.recipe.load import resolve_for_target
 from sdbuild.recipe.references import Lora
 from sdbuild.store import Store
@@ -33,6 +34,7 @@ class Preflight:
             action for action in plan.graph if action.stage.name == "source" and action.component in COMPONENT_FOLDERS
         ]
         self._seen: set[str] = set()
+        self._warned: set[Diagnostic] = set()
         self._judged_loras: set[int] = set()
         self.accounts = Accounts(plan.graph, statuses, store)
         self.facts: CheckpointFacts | None = (
@@ -96,7 +98,9 @@ class Preflight:
 
     def _apply(self, facts: CheckpointFacts | None) -> None:
         self.facts = facts or self.facts
-        check_rules(self._plan.loaded, self._plan.targets.values(), facts)
+        warnings = check_rules(self._plan.loaded, self._plan.targets.values(), facts)
+        warn(warning for warning in warnings if warning not in self._warned)
+        self._warned.update(warnings)
 
     def _facts(self, fetched: Mapping[str, str]) -> CheckpointFacts:
         """The facts of a checkpoint that is put together from artifacts, with links in a temporary folder."""

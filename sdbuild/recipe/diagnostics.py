@@ -19,6 +19,7 @@ class Severity(StrEnum):
     """Whether a diagnostic stops the build."""
 
     ERROR = "error"
+    WARNING = "warning"
     OVERRULED = "overruled"
 
 
@@ -52,7 +53,7 @@ class Diagnostic:
         help: what to do next.
         reason: why a preflight rule exists.
         source: where the reason is documented.
-        severity: `OVERRULED` when the recipe allows it by name.
+        severity: `OVERRULED` when the recipe allows it by name, `WARNING` when the build goes on all the same.
     """
 
     code: str

@@ -23,7 +23,7 @@ def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | Non
 
     Returns:
         Diagnostics in the order of the recipe's lines. Those of rules that the recipe names in `allow` are `OVERRULED`:
-        the build goes on and its bundle says so.
+        the build goes on and its bundle says so. It goes on after a `WARNING` too.
     """
     resolved = resolve_for_target(loaded, target)
     target = target.serving(resolved.generation).model_copy(update={"compute_unit": resolved.compute_unit})
@@ -38,13 +38,14 @@ def preflight(loaded: LoadedRecipe, target: Target, facts: CheckpointFacts | Non
 def _broken(context: Context, index: int) -> Iterator[Diagnostic]:
     """The rules that a recipe breaks at one of its sizes; what is wrong at every size is the same diagnostic."""
     for rule in RULES.values():
-        severity = Severity.OVERRULED if rule.name in context.recipe.allow else Severity.ERROR
+        severity = Severity.OVERRULED if rule.name in context.recipe.allow else rule.severity
+        purpose = "without this warning" if rule.severity is Severity.WARNING else "all the same"
         for finding in rule.check(context):
             location = finding.location
             if index and location[:1] == ("latent",):
                 location = ("sizes", index - 1, *location[1:])
             span, _ = find(context.root, location)
-            help_ = f"{finding.help}; to build it all the same: `allow: [{rule.name}]`"
+            help_ = f"{finding.help}; to build it {purpose}: `allow: [{rule.name}]`"
             message = f"{finding.message} [{rule.name}]"
             yield Diagnostic(rule.name, message, span, help_, rule.reason, rule.source, severity)
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from sdbuild.bundle.document import read_document
 from sdbuild.bundle.linter import lint_bundle
-from tests.bundle.bundles import SD, Resources
-from tests.stages.test_bundle import PARTS, build
+from sdbuild.bundle.linter.client import notes
+from tests.bundle.bundles import SD, SDXL, Resources
+from tests.stages.test_bundle import PARTS, XL_PARTS, build
 
 Break = Callable[[dict[str, Any], Path], object]
 
@@ -44,6 +46,10 @@ def inversion(*tokens: str, vectors: int = 1) -> dict[str, Any]:
     return {"textual_inversions": [{"token": tokens[0], "vectors": vectors, "tokens": tokens, "changes": []}]}
 
 
+def setting(name: str, value: Any, part: str = "configuration") -> Break:
+    return lambda document, _: document["swift_package"][part].update({name: value})
+
+
 DOCUMENT_CASES: list[tuple[str, Break, str]] = [
     ("document", lambda d, _: d.update(format=0), "not of format 1"),
     ("document", lambda d, _: d.pop("models"), "malformed: KeyError"),
@@ -67,7 +73,56 @@ DOCUMENT_CASES: list[tuple[str, Break, str]] = [
     ("document-facts", lambda d, _: d["unet"].update(chunks=2), "chunks: says 2, the models say 1"),
     ("document-facts", lambda d, _: d.update(text_sequence_length=64), "says 64, the models say 77"),
     ("document-facts", lambda d, _: d.update(controlnets=[]), "controlnets: says none, the models say TinyControlnet"),
+    ("document", lambda d, _: d.pop("vae_checkpoint"), "vae_checkpoint: Field required"),
+    ("document", lambda d, _: d["models"]["Unet"].update(digest="md5:0"), "models.Unet.digest: String should match"),
+    ("extensions", lambda d, _: d["extensions"].append("video"), "video; known are edm,"),
+    ("prediction-type", lambda d, _: d.update(prediction_type="v_prediction"), "extensions lack v-prediction"),
+    ("prediction-type", lambda d, _: d["scheduler"].update(prediction_type="v_prediction"), "the UNet gives epsilon"),
+    ("prediction-type", lambda d, _: d["extensions"].append("v-prediction"), "epsilon, but extensions say v-pred"),
+    ("prediction-type", lambda d, _: d.update(prediction_type="score"), "score; the package's schedulers take epsilon"),
+    ("prediction-type", lambda d, _: d.update(family="sd3"), "epsilon, SD 3's is flow_prediction"),
+    ("schedule", lambda d, _: d["scheduler"].update(beta_end=0.02), "extensions lack noise-schedule"),
+    ("schedule", lambda d, _: d["scheduler"].update(rescale_betas_zero_snr=True), "extensions lack zero-terminal-snr"),
+    ("schedule", lambda d, _: d["scheduler"].update(_class_name="EDMEulerScheduler"), "extensions lack edm"),
+    ("schedule", lambda d, _: d["vae"].update(shift_factor=0.1), "extensions lack latent-shift"),
+    ("schedule", lambda d, _: d["extensions"].append("edm"), "edm, which neither scheduler nor vae show"),
+    ("settings", lambda d, _: d.pop("swift_package"), "no swift_package"),
+    ("settings", setting("decoderScaleFactor", 0.13025), "decoderScaleFactor: 0.13025, must be 0.18215"),
+    ("settings", setting("targetSize", 96.0), "targetSize: 96.0, must be 1024.0"),
+    ("settings", setting("schedulerType", "discreteFlowScheduler"), "discreteFlowScheduler, must be pndmScheduler"),
+    ("settings", setting("sharpness", 1), "configuration.sharpness: the package has no such setting"),
+    ("settings", setting("controlNet", [], "initializer"), "controlNet: none, must be TinyControlnet"),
+    (
+        "settings",
+        lambda d, _: d["swift_package"].update(pipeline="StableDiffusionXLPipeline"),
+        "must be StableDiffusionP",
+    ),
+    ("settings", lambda d, _: d["models"].pop("SafetyChecker"), "disableSafety: False, must be True"),
 ]
+
+
+def test_what_an_app_may_choose_is_its_own(tmp_path: Path) -> None:
+    bundle = build(tmp_path / "in", tmp_path / "out", PARTS, SD, "tiny-sd")
+    document = json.loads((bundle / "bundle.json").read_text())
+    document["swift_package"]["configuration"] |= {
+        "guidanceScale": 3.0,
+        "schedulerType": "dpmSolverMultistepScheduler",
+        "schedulerTimestepSpacing": "karras",
+        "disableSafety": True,
+        "rngType": "torchRNG",
+    }
+    (bundle / "bundle.json").write_text(json.dumps(document))
+    assert lint_bundle(bundle) == []
+
+
+def test_what_an_app_should_know_is_no_violation(tmp_path: Path) -> None:
+    plain = read_document(build(tmp_path / "in", tmp_path / "out", PARTS, SD, "tiny-sd"))
+    assert list(notes(plain)) == []
+    wide = read_document(build(tmp_path / "in-xl", tmp_path / "out-xl", XL_PARTS, SDXL, "tiny-sdxl"))
+    (note,) = notes(wide)
+    assert "the longer side of 128 × 96, 128" in note
+    wide["extensions"].append("edm")
+    assert "an app of its own draws" in list(notes(wide))[1]
 
 
 @pytest.mark.parametrize(("rule", "break_it", "message"), DOCUMENT_CASES, ids=range(len(DOCUMENT_CASES)))

@@ -301,3 +301,15 @@ def test_doit_in_the_checkout_is_the_same_program(workspace: Any) -> None:
     assert doit("recipe=no-such-recipe").returncode == 2
     assert doit("list", "recipe=tiny-sd").stdout.startswith("account")
     assert not workspace.cache.exists()
+
+
+def test_a_warning_is_written_once_and_the_build_goes_on(workspace: Any) -> None:
+    scheduler = workspace.root / "checkpoint/scheduler/scheduler_config.json"
+    scheduler.write_text('{"_class_name": "DDIMScheduler", "beta_schedule": "linear", "beta_start": 0.001}')
+    ran = workspace("recipe=phone")
+    assert ran.status == 0, ran.err
+    assert ran.err.count("warning: recipes/phone.yaml:") == 1
+    assert "the Swift package cannot draw with this checkpoint: it was trained with linear betas" in ran.err
+    assert "[schedule-not-of-the-swift-package]" in ran.err
+    workspace.recipe(allow="[schedule-not-of-the-swift-package]")
+    assert "warning: recipes/phone.yaml" not in workspace("plan", "recipe=phone").err

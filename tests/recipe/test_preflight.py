@@ -270,3 +270,54 @@ def test_every_rule_says_why_and_where_from_and_is_shown_broken(name: str) -> No
     assert rule.source
     shown = "".join(path.read_text() for path in GOLDEN.glob("*.txt")) + Path(__file__).read_text()
     assert f"[{name}]" in shown or f'"{name}"' in shown
+
+
+STABLE: dict[str, object] = {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012}
+STABLE |= {"beta_schedule": "scaled_linear"}
+
+
+@pytest.mark.parametrize(
+    ("family", "scheduler", "vae", "messages"),
+    [
+        ("sd1", {}, {}, []),
+        ("sd1", STABLE, {}, []),
+        ("sd2", STABLE | {"prediction_type": "v_prediction"}, {}, []),
+        ("sd1", STABLE | {"beta_schedule": "linear"}, {}, ["trained with linear betas from 0.00085 to 0.012"]),
+        ("sd1", {"_class_name": "EDMEulerScheduler"}, {}, ["sigmas of Karras et al"]),
+        (
+            "sd2",
+            STABLE | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+            {},
+            ["nothing of the picture is left", "its velocity is left as it is"],
+        ),
+        ("sd1", STABLE, {"shift_factor": 0.1}, ["latents are shifted by 0.1"]),
+        ("sd3", {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}, {}, ["dynamic"]),
+    ],
+)
+def test_a_schedule_that_the_package_does_not_know_is_warned_of(
+    tmp_path: Path, family: str, scheduler: dict[str, object], vae: dict[str, object], messages: list[str]
+) -> None:
+    known = facts(family, vae=vae)
+    predicted = scheduler.get("prediction_type", "epsilon")
+    known = replace(known, scheduler=scheduler, prediction_type=predicted)  # type: ignore[arg-type]
+    fields = SD3 if family == "sd3" else {}
+    name = "schedule-not-of-the-swift-package"
+    path = tmp_path / "r.yaml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in (RECIPE | fields).items()))
+    loaded = load_recipe(str(path), [])
+    target = load_target(loaded.recipe.targets[0], TARGETS)
+    found = [each for each in preflight(loaded, target, known) if each.code == name]
+    assert len(found) == len(messages)
+    assert all(any(message in each.message for each in found) for message in messages)
+    assert all(each.severity is Severity.WARNING and "without this warning" in each.help for each in found)
+    if found:
+        assert broken(tmp_path, known, fields | {"allow": f"[{name}]"})[name] is Severity.OVERRULED
+
+
+def test_sizes_that_sdxl_cannot_be_told_are_warned_of(tmp_path: Path) -> None:
+    wide = XL | {"latent": "{height: 64, width: 96}"}
+    assert broken(tmp_path, facts("sdxl"), wide) == {"sdxl-not-square": Severity.WARNING}
+    assert broken(tmp_path, facts("sdxl"), XL | {"latent": "{height: 96, width: 96}"}) == {}
+    assert broken(tmp_path, facts("sd1"), {"latent": "{height: 64, width: 96}"}) == {}
+    sizes = XL | {"sizes": "[{height: 64, width: 96}]"}
+    assert broken(tmp_path, facts("sdxl"), sizes) == {"sdxl-not-square": Severity.WARNING}

@@ -8,11 +8,13 @@ from typing import Any
 
 from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.features import Feature, Interface
+from sdbuild.bundle.linter.client import lint_client
 from sdbuild.bundle.linter.compression import lint_compression
 from sdbuild.bundle.linter.contents import Contents
 from sdbuild.bundle.linter.models import Sizes
 from sdbuild.bundle.linter.tokenizer import lint_new_tokens
 from sdbuild.bundle.linter.violation import Violation
+from sdbuild.bundle.schema import mistakes
 from sdbuild.interface.swift.files import COMPILED
 from sdbuild.interface.swift.rows import CHUNKED, CONDITIONERS
 
@@ -24,12 +26,15 @@ def lint_document(
     document: Mapping[str, Any], resources: Path, contents: Contents, sizes: Sizes
 ) -> Iterator[Violation]:
     """Whether the document tells the truth; a malformed one is a violation, no error."""
+    for mistake in mistakes(document):
+        yield Violation("document", _WHERE, mistake)
     try:
         yield from _lint_models(document["models"], contents)
         yield from _lint_digests(document, resources, contents)
         yield from lint_compression(document["models"], contents)
         yield from _lint_facts(document, contents, sizes)
         yield from lint_new_tokens(resources, document.get("textual_inversions", ()))
+        yield from lint_client(document)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         yield Violation("document", _WHERE, f"malformed: {error!r}")
 

@@ -34,10 +34,14 @@ RULES = {
     "merges-newline": "the last line of `merges.txt` is lost without a final newline",
     "merges": "each line of `merges.txt` is two tokens, and the vocabulary knows them and what they make",
     "new-token": "the Swift package reads each textual inversion's tokens as one token each",
-    "document": "`bundle.json` is missing or unreadable",
+    "document": "`bundle.json` is there, and is as its schema says",
     "document-models": "`bundle.json` lists exactly the models that are there, with their interfaces",
     "document-digest": "a file's content is not the one that `bundle.json` names",
     "document-facts": "`bundle.json` says of sizes, batch, chunks and form what the models say",
+    "extensions": "what an app must do beyond what the Swift package does has a name that is known",
+    "prediction-type": "the Swift package's schedulers take noise; what gives anything else says so under `extensions`",
+    "schedule": "schedules and latents that the Swift package cannot draw with stand under `extensions`, and no others",
+    "settings": "`swift_package` holds what the bundle needs its app to set, by the package's own names",
 }
 """Every rule and what it means."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdbuild.checkpoints.facts import CheckpointFacts
+from sdbuild.recipe.diagnostics import Severity
 from sdbuild.recipe.lock import Lock
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
@@ -54,6 +55,7 @@ class Rule:
         reason: what happens otherwise.
         source: where that is documented.
         check: finds where a recipe breaks the rule.
+        severity: of a recipe that breaks it and does not allow that.
     """
 
     name: str
@@ -61,12 +63,13 @@ class Rule:
     reason: str
     source: str
     check: Check
+    severity: Severity = Severity.ERROR
 
 
-def rule(name: str, *, reason: str, source: str) -> Callable[[Check], Rule]:
+def rule(name: str, *, reason: str, source: str, severity: Severity = Severity.ERROR) -> Callable[[Check], Rule]:
     """Make a check the rule of that name; its docstring says what a recipe must satisfy."""
 
     def make(check: Check) -> Rule:
-        return Rule(name, " ".join((check.__doc__ or "").split()), reason, source, check)
+        return Rule(name, " ".join((check.__doc__ or "").split()), reason, source, check, severity)
 
     return make
