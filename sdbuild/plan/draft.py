@@ -13,17 +13,18 @@ from typing import Any
 from sdbuild.checkpoints.account.sources import JUDGES, PART
 from sdbuild.checkpoints.files import SINGLE_FILE
 from sdbuild.compression import Compression
-from sdbuild.estimate.bundle_memory import app_memory
 from sdbuild.interface.swift.files import CONDITIONERS, conditioner_name
+from sdbuild.plan.bundle_description import bundle_parameters
+from sdbuild.plan.bundle_part import Part
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
 from sdbuild.plan.loras import ADAPTED
+from sdbuild.plan.numbers import decimal, exact
 from sdbuild.plan.sources import Source
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import UNET_REFINER, Precision
 from sdbuild.stages import account, chunk, convert, embed, fuse, prediction, quantize, reference, verify
-from sdbuild.stages import bundle_parameters as bundle
 from sdbuild.stages import compile as compile_stage
 from sdbuild.stages import source as source_stage
 from sdbuild.stages.parameters import to_document
@@ -51,28 +52,6 @@ _CLIP = ("text_encoder", "text_encoder_2")
 # Sources of one file that are no checkpoints, by the first word of their roles.
 _ADDED_FILES = ("lora", "embedding")
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One model of the bundle.
-
-    Attributes:
-        name: in task names: a component, `controlled_unet`, `adapted_unet`, `controlnet-NAME` or `t2i_adapter-NAME`.
-        component: what the stages call it: a component, `controlnet` or `t2i_adapter`.
-        setting: the part of the recipe that holds its bits, precision and gates.
-        source: the component of the checkpoint that it is made from.
-    """
-
-    name: str
-    component: str
-    setting: str
-    source: str
-
-    @property
-    def is_unet(self) -> bool:
-        """Whether it is the denoiser itself, the one model that can be chunked."""
-        return self.component == "unet"
 
 
 @dataclass
@@ -121,14 +100,13 @@ class TargetPlan:
         inputs = {"index": index} | self._prediction()
         verifications: dict[str, Draft] = {}
         for part in self._parts():
-            final = self._convert(part)
-            if self.verify:
-                verifications |= self._verify(part, "convert", final)
-            for stage in self._shrinking(part):
-                whole, final = final, stage
+            whole: Draft | None = None
+            for draft in self._models(part):
                 if self.verify:
-                    verifications |= self._verify(part, stage.stage, final, whole)
-            inputs[part.name] = self._compile(part, final) if self.compiler else final
+                    verifications |= self._verify(part, draft.stage, draft, whole)
+                whole = draft
+            assert whole is not None
+            inputs[part.name] = self._compile(part, whole) if self.compiler else whole
         if tokenizer := self._bundled_tokenizer:
             inputs["tokenizer"] = self._embed(tokenizer, self._source(tokenizer, self.model, tokenizer))
         if "text_encoder_3" in self.recipe.components:
@@ -137,16 +115,18 @@ class TargetPlan:
             # Its configuration overrules what the index says of the checkpoint's own.
             inputs["vae"] = self._files("vae")
         inputs["account"] = self._account(inputs)
-        self._add(
-            Draft(
-                base=f"bundle:{self.name}",
-                stage="bundle",
-                component=self.name,
-                parameters=to_document(self._bundle_parameters()),
-                inputs=inputs | verifications,
-            )
-        )
+        self._bundle(inputs | verifications)
         return tuple(self._drafts.values())
+
+    def _models(self, part: Part) -> Iterator[Draft]:
+        """A part's model as it is converted, then as it is made smaller, the one that is shipped last."""
+        package = self._convert(part)
+        yield package
+        if (compression := self.recipe.compression(part.setting)) is not None:
+            package = self._quantize(part, package, compression)
+            yield package
+        if part.is_unet and self.recipe.unet.chunks == 2:
+            yield self._chunk(part, package)
 
     def _account(self, inputs: Mapping[str, Draft]) -> Draft:
         """What becomes of everything in the sources that a bundle is made from."""
@@ -282,7 +262,7 @@ class TargetPlan:
         inputs, weights = {"checkpoint": own}, {}
         for number, (source, weight) in enumerate(self.loras, start=1):
             role = f"lora-{number}"
-            inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), _decimal(weight)
+            inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), decimal(weight)
         return self._add(Draft(f"fuse:{name}", "fuse", name, to_document(fuse.Parameters(name, weights)), inputs))
 
     @cached_property
@@ -359,17 +339,13 @@ class TargetPlan:
         parameters = to_document(prediction.Parameters())
         return {"prediction": self._add(Draft("prediction:unet", "prediction", "unet", parameters, index))}
 
-    def _shrinking(self, part: Part) -> Iterator[Draft]:
-        """The quantized model, then its chunks, where the recipe asks for them."""
-        package = self._drafts[f"convert:{part.name}"]
-        if (compression := self.recipe.compression(part.setting)) is not None:
-            parameters = to_document(quantize.Parameters.of(compression))
-            package = self._add(Draft(f"quantize:{part.name}", "quantize", part.name, parameters, {"package": package}))
-            yield package
-        if part.is_unet and self.recipe.unet.chunks == 2:
-            yield self._add(
-                Draft(f"chunk:{part.name}", "chunk", part.name, to_document(chunk.Parameters()), {"package": package})
-            )
+    def _quantize(self, part: Part, package: Draft, compression: Compression) -> Draft:
+        parameters = to_document(quantize.Parameters.of(compression))
+        return self._add(Draft(f"quantize:{part.name}", "quantize", part.name, parameters, {"package": package}))
+
+    def _chunk(self, part: Part, package: Draft) -> Draft:
+        parameters = to_document(chunk.Parameters())
+        return self._add(Draft(f"chunk:{part.name}", "chunk", part.name, parameters, {"package": package}))
 
     def _verify(self, part: Part, after: str, package: Draft, whole: Draft | None = None) -> dict[str, Draft]:
         """The comparison of one artifact with the original module, by its role in the bundle."""
@@ -431,6 +407,12 @@ class TargetPlan:
             )
         )
 
+    def _bundle(self, inputs: Mapping[str, Draft]) -> Draft:
+        parts = tuple(self._parts())
+        precisions = {part.name: self._precision(part) for part in parts}
+        parameters = to_document(bundle_parameters(self, parts, precisions, self._attention()))
+        return self._add(Draft(f"bundle:{self.name}", "bundle", self.name, parameters, inputs))
+
     @property
     def _bundled_tokenizer(self) -> str | None:
         """The tokenizer whose files the bundle holds; the refiner has only the second."""
@@ -438,66 +420,6 @@ class TargetPlan:
             if encoder in self.recipe.components:
                 return tokenizer
         return None
-
-    def _bundle_parameters(self) -> bundle.Parameters:
-        """What `bundle.json` says of recipe and target: not the description, so that editing it builds nothing."""
-        recipe, target = self.recipe, self.target
-        parts = list(self._parts())
-        compressions = {part.name: recipe.compression(part.setting) for part in parts}
-        return bundle.Parameters(
-            recipe=recipe.name,
-            model=_described(self.model),
-            components=tuple(component.value for component in recipe.components),
-            attention_implementation=self._attention(),
-            latent=bundle.Size(recipe.latent.height, recipe.latent.width),
-            text_sequence_length=recipe.text_sequence_length,
-            unet=bundle.UnetShape(recipe.unet.batch, recipe.unet.chunks),
-            quantization={name: None if found is None else found.bits for name, found in compressions.items()},
-            compression={name: bundle.CompressedPart.of(found) for name, found in compressions.items()},
-            precision={part.name: self._precision(part) for part in parts},
-            controlnets=_named(self.controlnets),
-            refiner=None if self.refiner is None else _described(self.refiner),
-            vae_checkpoint=None if self.vae is None else _described(self.vae),
-            loras=tuple(
-                bundle.FusedLora(**vars(_described(source)), weight=_decimal(weight)) for source, weight in self.loras
-            ),
-            deployment_target=recipe.deployment_target,
-            target=bundle.Device(
-                name=target.name,
-                device=target.device,
-                chip=target.chip,
-                os=target.os,
-                os_version=target.os_version,
-                os_generation=target.os_generation,
-                app_memory=app_memory(target),
-                compute_unit=(recipe.compute_unit or target.compute_unit).value,
-            ),
-            reduce_memory=bool(recipe.reduce_memory),
-            allowed_rules=tuple(sorted(recipe.allow)),
-            compiled=self.compiler is not None,
-            verified=self.verify,
-            t2i_adapters=_named(self.t2i_adapters),
-            textual_inversions=tuple(_described(source) for source, _ in self.textual_inversions),
-            clip_skip=recipe.clip_skip or None,
-            denoiser_checkpoint=None if self.denoiser is None else _described(self.denoiser),
-        )
-
-
-def _decimal(weight: float) -> str:
-    """A LoRA's weight as key documents hold it: a float can be written in two ways."""
-    return repr(weight).removesuffix(".0")
-
-
-def _named(sources: tuple[Source, ...]) -> tuple[bundle.ConditionerName, ...]:
-    """ControlNets or T2I-Adapters as `bundle.json` names them."""
-    return tuple(
-        bundle.ConditionerName(**vars(_described(source)), name=conditioner_name(source.label)) for source in sources
-    )
-
-
-def _described(source: Source) -> bundle.CheckpointName:
-    """A checkpoint as `bundle.json` names it."""
-    return bundle.CheckpointName(source.label, source.revision, source.kind, source.file)
 
 
 def _questions(after: str, compression: Compression | None, precision: str) -> tuple[str, ...]:
@@ -507,8 +429,3 @@ def _questions(after: str, compression: Compression | None, precision: str) -> t
     if precision == "float32":
         return ("structure_db",)
     return ("signal_db",) if after == "chunk" else ("structure_db", "signal_db")
-
-
-def exact(value: float) -> int | str:
-    """A number as key documents hold it: floats can be written in two ways, integers and decimal strings cannot."""
-    return int(value) if value == int(value) else repr(value)

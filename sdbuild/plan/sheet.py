@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sdbuild.plan.draft import TargetPlan, exact
+from sdbuild.plan.draft import TargetPlan
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.graph import Draft
+from sdbuild.plan.numbers import exact
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.settings import ContactSheet, Quantization, Unet
 from sdbuild.recipe.vocabulary import Component, SheetBits

@@ -3,7 +3,7 @@
 Inputs: ``index`` (the checkpoint's JSON files), ``tokenizer``, with T5 ``tokenizer_3``, one role a part (`unet`,
 `controlled_unet`, `controlnet-NAME`, `t2i_adapter-NAME`, …) with its packages or compiled models, and
 ``verify-STAGE-PART`` with a comparison's only JSON file. Where ``prediction`` is there, UNets make noise of a velocity.
-Parameters: what the recipe and the target say, as `sdbuild.plan.draft` writes them out.
+Parameters: what the recipe and the target say, as `sdbuild.plan.bundle_description` writes them out.
 """
 
 from __future__ import annotations
