@@ -20,6 +20,10 @@ OTHERWISE = {
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "SOURCE_DATE_EPOCH": "0",
+    # Another processor, as far as torch, numpy and OpenBLAS can be told to be one.
+    "ATEN_CPU_CAPABILITY": "default",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+    "OPENBLAS_CORETYPE": "Prescott",
 }
 """What one user's machine has and another's has not; none of it may reach a bundle."""
 
