@@ -5,8 +5,11 @@ from sdbuild.isolation import leave_working_folder
 leave_working_folder()  # before anything else is imported
 
 import os  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+
+_SIGNALLED = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,5 +38,18 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False, errors="backslashreplace"))
 
 
+def program() -> int:
+    """Run the command line of this process, and end as shells expect it of a program that a signal stopped.
+
+    A shell leaves a loop on Ctrl-C only if the program in it died of the signal, and not if it ended with a number.
+    """
+    status = main()
+    number = status - _SIGNALLED
+    if number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -102,6 +102,23 @@ def test_interrupts_at_any_moment_of_the_start(folder: Path) -> None:
         assert "Traceback" not in err or "sdbuild/cli.py" not in err
 
 
+def test_a_shell_leaves_its_loop_on_an_interrupt(folder: Path) -> None:
+    """It does for a program that died of the signal; one that ends with 130 of its own accord is run again."""
+    module = [sys.executable, "-m", "sdbuild.cli", "plan", "recipe=mine"]
+    process = subprocess.Popen(module, cwd=folder, stdout=-1, stderr=-1, text=True)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGINT), err  # 0 where it was done before
+    reader = subprocess.run(
+        ["bash", "-c", '"$@" | true; exit ${PIPESTATUS[0]}', "bash", *module],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    assert reader.returncode in (0, 128 + signal.SIGPIPE)
+
+
 class Unthought(Exception):  # noqa: N818
     pass
 
