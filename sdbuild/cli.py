@@ -1,14 +1,19 @@
 """The `sdbuild` command's first lines: standard streams that exist, no imports from the working folder, and one end."""
 
-from sdbuild.isolation import leave_working_folder
+import signal
+
+# Until `main` can speak, an interrupt ends this process as it ends any program that says nothing of interrupts.
+_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from sdbuild.isolation import leave_working_folder  # noqa: E402
 
 leave_working_folder()  # before anything else is imported
 
 import os  # noqa: E402
-import signal  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
+signal.signal(signal.SIGINT, _handler)
 _SIGNALLED = 128
 
 

@@ -99,7 +99,7 @@ def test_interrupts_at_any_moment_of_the_start(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode in (0, 130, -signal.SIGINT), err
-        assert "Traceback" not in err or "sdbuild/cli.py" not in err
+        assert "Traceback" not in err or "sdbuild/console" not in err
 
 
 def test_a_shell_leaves_its_loop_on_an_interrupt(folder: Path) -> None:
