@@ -67,7 +67,7 @@ def traced(checkpoint: Path, asked: dict[str, Any], out: Path, precision: str) -
 def _materialised(checkpoint: Path, asked: dict[str, Any]) -> tuple[Any, Any, tuple[Any, ...]]:
     import torch
 
-    from sdbuild.coreml.lowering.operators import register_missing_operators
+    from sdbuild.coreml.lowering.patches.operators import register_missing_operators
     from sdbuild.models.build import build
 
     register_missing_operators()

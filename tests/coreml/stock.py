@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 from coremltools.converters.mil.mil.scope import ScopeSource
 
 from sdbuild.coreml.lowering.export import module_paths
-from sdbuild.coreml.lowering.operators import register_missing_operators
+from sdbuild.coreml.lowering.patches.operators import register_missing_operators
+from sdbuild.coreml.lowering.patches.patch import Patch
 from sdbuild.coreml.package import Package
+from sdbuild.known_source import KnownSource
 from sdbuild.models.component import ComponentModel
 
 
@@ -51,6 +54,11 @@ def convert_stock(
         skip_model_load=True,
     ).save(str(out))
     return Package.open(out)
+
+
+def unknown(patch: Patch) -> Patch:
+    """The same replacement, under libraries that it was not written for."""
+    return replace(patch, sources=(KnownSource("coremltools", "nothing_that_exists", ()),))
 
 
 def program_of(package: Package) -> bytes:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdbuild.coreml.lowering import deferred
-from sdbuild.coreml.lowering.deferred import DeferredArray, numpy_constructors_keep_deferred_arrays
+from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
+from sdbuild.coreml.lowering.patches.numpy_constructors import keeping_deferred_arrays
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def test_movements_stay_symbolic_and_give_the_same_bits(moves: list[Any], dtype:
     weight = stored((37, 50, 2, 3)[:rank] if rank > 2 else (190, 64), dtype)
     actual: Any = DeferredArray.of(weight)
     expected = weight.values.astype(np.float32)
-    with numpy_constructors_keep_deferred_arrays():
+    with keeping_deferred_arrays():
         for move in moves:
             before = len(deferred.readings)
             moved = move(actual)
@@ -112,7 +113,7 @@ def test_movements_stay_symbolic_and_give_the_same_bits(moves: list[Any], dtype:
 )
 def test_everything_else_sees_real_values(operation: Callable[[Any], Any]) -> None:
     weight = stored((9, 7))
-    with numpy_constructors_keep_deferred_arrays():
+    with keeping_deferred_arrays():
         actual = operation(DeferredArray.of(weight))
     assert not isinstance(actual, DeferredArray)
     np.testing.assert_array_equal(actual, operation(weight.values))

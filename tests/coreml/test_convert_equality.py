@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sdbuild.coreml.convert import convert
-from sdbuild.coreml.lowering import half
-from sdbuild.coreml.lowering.passes import replaced
+from sdbuild.coreml.lowering.patches import half
+from sdbuild.coreml.lowering.patches.patch import replaced
 from sdbuild.coreml.package import Package
 from sdbuild.models.build import build
 from sdbuild.models.component import ComponentModel

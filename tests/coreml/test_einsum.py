@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from sdbuild.coreml.lowering import einsum, export
+from sdbuild.coreml.lowering import export
+from sdbuild.coreml.lowering.patches import einsum
 from sdbuild.tensors import TensorSpec
+from tests.coreml.stock import unknown
 
 INPUTS = [TensorSpec("query", (2, 12, 1, 5), "float32"), TensorSpec("key", (2, 12, 1, 7), "float32")]
 
@@ -44,7 +45,7 @@ def layouts(exported: Any) -> list[Any]:
 def test_graph_and_layouts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = layouts(export.export(_Heads(), INPUTS, 6))
     with monkeypatch.context() as patched:
-        patched.setattr(einsum, "remembering_layouts", nullcontext)
+        patched.setattr(einsum, "PATCH", unknown(einsum.PATCH))
         FakeTensorMode.cache_clear()
         assert remembered == layouts(export.export(_Heads(), INPUTS, 6))
 
@@ -52,6 +53,7 @@ def test_graph_and_layouts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 def test_equal_operands_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._export import utils
 
+    assert einsum.PATCH.is_usable()  # before what it relies on is replaced
     computed: list[str] = []
     decomposition = utils._get_decomp_for_cia
 

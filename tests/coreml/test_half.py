@@ -14,8 +14,8 @@ from coremltools.converters.mil.mil.passes.defs.quantization import AbstractQuan
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 from coremltools.converters.mil.mil.scope import ScopeSource
 
-from sdbuild.coreml.lowering import half
-from sdbuild.coreml.lowering.passes import replaced
+from sdbuild.coreml.lowering.patches import half
+from sdbuild.coreml.lowering.patches.patch import replaced
 
 FOLLOWING = ("const_elimination", "dead_code_elimination", "cast_optimization", "dead_code_elimination")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdbuild.coreml.lowering import export, repeated
+from sdbuild.coreml.lowering import export
+from sdbuild.coreml.lowering.patches import repeated
 from sdbuild.tensors import TensorSpec
 
 INPUTS = [TensorSpec("x", (2, 4, 6), "float32"), TensorSpec("context", (2, 4, 6), "float32")]

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel
 
-from sdbuild.coreml.lowering.operators import register_missing_operators
+from sdbuild.coreml.lowering.patches.operators import register_missing_operators
 from sdbuild.coreml.runtime import Model
 
 Built = tuple[nn.Module, dict[str, Tensor]]

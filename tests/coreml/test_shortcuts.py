@@ -12,7 +12,7 @@ from coremltools.converters.mil.mil.ops.defs.iOS15.control_flow import Const
 from coremltools.converters.mil.mil.passes.defs.cleanup.const_deduplication import const_deduplication
 from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 
-from sdbuild.coreml.lowering import shortcuts
+from sdbuild.coreml.lowering.patches import while_lowering
 
 CONSTANTS = [
     *("text", True, 3, 1 << 40, -(1 << 40), 2.5, np.float16(2), np.float32(2), np.float64(2), np.int32(3)),
@@ -29,7 +29,7 @@ def test_constants(value: Any) -> None:
         return types.get_type_info(kind), type(kept), repr(kept)
 
     expected = looked_at()
-    with shortcuts.in_force():
+    with while_lowering():
         assert looked_at() == expected
 
 
@@ -38,7 +38,7 @@ def test_close_to_zero(kind: Any) -> None:
     smallest = np.nextafter(kind(0), kind(1), dtype=kind)
     values = np.array([0, -0.0, smallest, -smallest, 2 * smallest, 1e-7, 1, np.inf, -np.inf, np.nan], kind)
     expected = [FP16ComputePrecision._close_to_zero(value, kind) for value in (values, *values)]
-    with shortcuts.in_force():
+    with while_lowering():
         found = [FP16ComputePrecision._close_to_zero(value, kind) for value in (values, *values)]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -59,7 +59,7 @@ def test_constants_worth_comparing() -> None:
         np.zeros((0, 9)),
     ]
     expected = [const_deduplication.should_be_deduplicated(value) for value in values]
-    with shortcuts.in_force():
+    with while_lowering():
         assert [const_deduplication.should_be_deduplicated(value) for value in values] == expected
     assert [value.size for value, large in zip(values, expected, strict=True) if large] == [many]
 
@@ -79,7 +79,7 @@ def test_asking_for_all_results_again(value: Any) -> None:
         return [(types.get_type_info(result.sym_type), repr(result.val)) for result in results]
 
     expected = asked()
-    with shortcuts.in_force():
+    with while_lowering():
         assert asked() == expected
         for result in results:  # as a pass leaves them that writes into a result, not into the operation
             result._sym_val = types.fp32(3.0)
@@ -99,6 +99,6 @@ def test_properties_and_classes_are_put_back() -> None:
         return operation.op_type, operation.outputs[0].op.name, len(operation.inputs["x"].child_ops)
 
     expected = build()
-    with shortcuts.in_force():
+    with while_lowering():
         assert build() == expected == ("relu", "y", 1)
     assert [vars(Operation)["op_type"], vars(Var)["op"], vars(Const)["_get_type_val"]] == before

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
@@ -171,7 +170,7 @@ class DeferredArray(np.ndarray[Any, Any]):
         moved = _MOVES.get(function)
         if moved is not None:
             return moved(*arguments, **options)
-        return function(*_materialised(arguments), **_materialised(options))
+        return function(*materialised(arguments), **materialised(options))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *operands: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
@@ -181,7 +180,7 @@ class DeferredArray(np.ndarray[Any, Any]):
                 scaled = self._rescaled(ufunc, operands)
                 if scaled is not None:
                     return scaled
-        return getattr(ufunc, method)(*_materialised(operands), **_materialised(options))
+        return getattr(ufunc, method)(*materialised(operands), **materialised(options))
 
     def _rescaled(self, function: np.ufunc, operands: tuple[Any, ...]) -> DeferredArray | None:
         shape = np.broadcast_shapes(*(np.shape(operand) for operand in operands))
@@ -200,7 +199,7 @@ class DeferredArray(np.ndarray[Any, Any]):
 
 def _with_values(name: str) -> Callable[..., Any]:
     def method(self: DeferredArray, *arguments: Any, **options: Any) -> Any:
-        return getattr(self.values(), name)(*_materialised(arguments), **_materialised(options))
+        return getattr(self.values(), name)(*materialised(arguments), **materialised(options))
 
     method.__name__ = name
     return method
@@ -298,14 +297,14 @@ def _same(first: Any, second: Any) -> bool:
     )
 
 
-def _materialised(value: Any) -> Any:
+def materialised(value: Any) -> Any:
     """The same arguments with real values in place of deferred arrays."""
     if isinstance(value, DeferredArray):
         return value.values()
     if isinstance(value, tuple | list):
-        return type(value)(_materialised(item) for item in value)
+        return type(value)(materialised(item) for item in value)
     if isinstance(value, dict):
-        return {key: _materialised(item) for key, item in value.items()}
+        return {key: materialised(item) for key, item in value.items()}
     return value
 
 
@@ -318,30 +317,3 @@ def _place() -> str:
             return f"{module.removeprefix('coremltools.converters.mil.')}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "sdbuild"
-
-
-@contextmanager
-def numpy_constructors_keep_deferred_arrays() -> Iterator[None]:
-    """Let `np.array` and its relatives, which never ask a subclass, pass deferred arrays through."""
-    originals = {name: getattr(np, name) for name in ("array", "asarray", "asanyarray")}
-    contiguous = np.ascontiguousarray
-
-    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
-        def construct(value: Any, dtype: Any = None, *arguments: Any, **options: Any) -> Any:
-            if isinstance(value, DeferredArray):
-                return value if dtype is None else value.astype(dtype)
-            return original(value, dtype, *arguments, **options)
-
-        return construct
-
-    for name, original in originals.items():
-        setattr(np, name, guarded(original))
-    np.ascontiguousarray = lambda value, *arguments, **options: contiguous(  # type: ignore[assignment]
-        _materialised(value) if isinstance(value, DeferredArray) else value, *arguments, **options
-    )
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(np, name, original)
-        np.ascontiguousarray = contiguous

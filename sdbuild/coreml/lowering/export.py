@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
-from sdbuild.coreml.lowering import einsum, repeated
-from sdbuild.coreml.lowering.single_run import ImpureModuleError, without_a_first_run
+from sdbuild.coreml.lowering.patches import einsum, one_trace, quiet_trace, repeated, single_run
 from sdbuild.tensors import TensorSpec
 
 _DTYPES = {"float16": torch.float32, "float32": torch.float32, "int32": torch.int32}
@@ -34,7 +32,7 @@ def export(module: torch.nn.Module, inputs: Sequence[TensorSpec], results: int) 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         examples = tuple(torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in inputs)
-    with _pretending_to_be_real(module, mode), _without_needless_work(), torch.no_grad():
+    with _pretending_to_be_real(module, mode), quiet_trace.PATCH.applied(), torch.no_grad():
         return _trace(module, examples, results)
 
 
@@ -43,43 +41,23 @@ def _trace(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], results:
 
     The public way traces the module, and then traces the result twice more to make it functional. torch can also make
     it functional while it traces the module. Both graphs are the same but for checks of element types at run time,
-    which the one trace does not record and which the lowering drops. Where a version of torch has no such entry, the
-    public way is taken. A module that turns out to change an input in place is traced in two runs.
+    which the one trace does not record and which the lowering drops. A module that turns out to change an input in
+    place is traced in two runs.
     """
-    try:
-        return _trace_once(module, examples, results)
-    except ImportError:
-        return torch.export.export(module, examples, strict=False).run_decompositions({})
-
-
-def _trace_once(module: torch.nn.Module, examples: tuple[torch.Tensor, ...], results: int) -> Any:
-    from torch.export._trace import _export
-    from torch.export.exported_program import (
-        _override_composite_implicit_decomp,
-        _split_decomp_table_to_cia_and_python_decomp,
-    )
-
-    kept, _ = _split_decomp_table_to_cia_and_python_decomp({})
-    with einsum.remembering_layouts(), _override_composite_implicit_decomp(kept):
-        try:
-            with repeated.with_stand_ins(module) as stand_ins, without_a_first_run(results):
-                program = _export(module, examples, strict=False, pre_dispatch=False)
-                stand_ins.expand(program)
-                return program
-        except (ImpureModuleError, repeated.UnrepeatableError):
-            return _export(module, examples, strict=False, pre_dispatch=False)
-
-
-@contextmanager
-def _without_needless_work() -> Iterator[None]:
-    """Leave out what tracing does for the sake of a reader: stack traces, and Python source of each stage's graph."""
-    emitted = torch.fx.config.do_not_emit_stack_traces
-    torch.fx.config.do_not_emit_stack_traces = True
-    try:
-        with _use_lazy_graph_module(True):
-            yield
-    finally:
-        torch.fx.config.do_not_emit_stack_traces = emitted
+    # What is known of einsums comes first: the one trace gives a rule to every operator that has none.
+    with einsum.PATCH.applied(), one_trace.PATCH.applied() as trace:
+        if trace is None:
+            return torch.export.export(module, examples, strict=False).run_decompositions({})
+        if single_run.PATCH.is_usable():
+            try:
+                with repeated.PATCH.applied(module) as stand_ins, single_run.PATCH.applied(results):
+                    program = trace(module, examples)
+                    if stand_ins is not None:
+                        stand_ins.expand(program)
+                    return program
+            except (single_run.ImpureModuleError, repeated.UnrepeatableError):
+                pass  # the whole is traced again
+        return trace(module, examples)
 
 
 @contextmanager

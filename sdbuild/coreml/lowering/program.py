@@ -13,6 +13,7 @@ import torch
 from sdbuild.coreml.lowering.deferred import DeferredArray
 from sdbuild.coreml.lowering.errors import ConversionError
 from sdbuild.coreml.lowering.expression import Expression
+from sdbuild.coreml.lowering.patches import exporter
 from sdbuild.coreml.package import WEIGHTS_REFERENCE, BlobType, WeightFileWriter
 from sdbuild.coreml.write_behind import WriteBehind
 
@@ -48,34 +49,18 @@ def to_model(program: Any, weights: Path, deployment_target: str, written: Calla
 
     version = ct.target[deployment_target].value
 
-    class Exporter(backend.MILProtoExporter):  # type: ignore[misc]
-        """coremltools' exporter with another way of storing constants."""
-
-        def create_file_value(self, var: Any) -> Any:
-            value = self.weight_id_to_file_value.get(var.name)
-            if value is None:
-                value = self.weight_id_to_file_value[var.name] = self._store(var)
-            return value
-
-        def _store(self, var: Any) -> Any:
-            offset = _write(writer, file, var.val)
-            written(var.val.nbytes)
-            return backend.create_file_value_tensor(
-                file_name=WEIGHTS_REFERENCE,
-                offset=offset,
-                dim=var.val.shape,
-                data_type=backend.types_to_proto_primitive(var.sym_type.get_primitive()),
-            )
-
-        def get_milproto_value(self, var: Any) -> Any:
-            if isinstance(var.val, np.ndarray) and not isinstance(var.val, DeferredArray):
-                _refuse_lost_values(var)
-            return super().get_milproto_value(var)
+    def store(var: Any) -> tuple[str, int]:
+        offset = _write(writer, file, var.val)
+        written(var.val.nbytes)
+        return WEIGHTS_REFERENCE, offset
 
     file = WriteBehind(weights.open("wb"))
-    with WeightFileWriter(weights, file) as writer, _one_thread():
-        exporter = Exporter(prog=program, weights_dir=str(weights.parent), specification_version=version)
-        message = exporter.export()
+    with (
+        WeightFileWriter(weights, file) as writer,
+        exporter.PATCH.applied(store, _refuse_lost_values) as streaming,
+        _one_thread(),
+    ):
+        message = streaming(prog=program, weights_dir=str(weights.parent), specification_version=version).export()
     return backend.CoreMLProtoExporter(
         program,
         message,
@@ -117,6 +102,8 @@ def _given_back(expression: Expression, file: WriteBehind) -> Iterator[Any]:
 
 def _refuse_lost_values(var: Any) -> None:
     """A deferred constant that some code copied behind our back shows as NaN; real constants hold none."""
+    if not isinstance(var.val, np.ndarray) or isinstance(var.val, DeferredArray):
+        return
     if var.val.dtype.kind == "f" and np.isnan(var.val).any():
         raise ConversionError(
             f"the constant {var.name} holds NaN: its values were lost on the way or never were numbers"

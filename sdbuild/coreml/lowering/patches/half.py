@@ -9,10 +9,22 @@ numbers that half precision would round to zero, is asked of the pass itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+from sdbuild.coreml.lowering.patches.patch import Patch, replaced
+from sdbuild.known_source import known
+
 _WIDE, _HALF = "fp32", "fp16"
+
+
+@contextmanager
+def _made() -> Iterator[None]:
+    from coremltools.converters.mil.mil.passes.defs.quantization import AbstractQuantizationPass
+
+    with replaced(AbstractQuantizationPass, "apply", in_place(AbstractQuantizationPass.apply)):
+        yield
 
 
 def in_place(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
@@ -170,3 +182,38 @@ def _copy_module(source: Any, new: Any) -> None:
     from coremltools.converters.mil.mil import Block
 
     Block._copy_scope_info(source, new)
+
+
+PATCH = Patch(
+    name="half precision in place",
+    why="the pass makes a new operation for each, between casts, and a dozen passes clean up after it",
+    without="conversion takes half as long again",
+    equality_test="tests/coreml/test_half.py",
+    sources=(
+        *known(
+            "coremltools.converters.mil.mil.passes.defs.quantization",
+            {
+                "AbstractQuantizationPass.apply": ("f8c5c93a6363318d",),
+                "CastTypeQuantization.transform_op": ("c4548e8724b36288",),
+                "CastTypeQuantization.should_cast_parameter": ("324c193d925d2055",),
+                "CastTypeQuantization._get_casted_outputs": ("ebbee4bf367e08d5",),
+                "FP16ComputePrecision.is_valid_op": ("9cfc09fc1d3846e9",),
+                "FP16ComputePrecision.should_cast_parameter": ("18c379014ab5c5db",),
+                "FP16ComputePrecision._check_underflow_to_zero": ("62d1471f24589f14",),
+            },
+        ),
+        *known(
+            "coremltools.converters.mil.mil.ops.defs.iOS15.elementwise_unary",
+            {
+                "cast.get_cast_value": ("c7488014cba35d12",),
+            },
+        ),
+        *known(
+            "coremltools.converters.mil.mil.block",
+            {
+                "Block._copy_scope_info": ("8e26e2ce8914ca10",),
+            },
+        ),
+    ),
+    made=_made,
+)

@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 
-from sdbuild.coreml.lowering.single_run import share_memory
+from sdbuild.coreml.lowering.patches.patch import Patch
+from sdbuild.coreml.lowering.patches.single_run import share_memory
+from sdbuild.known_source import known
 
 
 @contextmanager
 def remembering_layouts() -> Iterator[None]:
-    """Remember the layouts of einsums' results for the time of one trace.
-
-    Raises:
-        ImportError: this version of torch takes no such rules.
-    """
+    """Remember the layouts of einsums' results for the time of one trace."""
     from torch._export.utils import _get_decomp_for_cia
     from torch._subclasses.fake_impls import _deregister_op_impl, register_op_impl
 
@@ -46,3 +44,37 @@ def remembering_layouts() -> Iterator[None]:
         yield
     finally:
         _deregister_op_impl(einsum)
+
+
+PATCH = Patch(
+    name="remembered layouts of einsums",
+    why="with one einsum a head and piece, torch computes the same layout some thousand times",
+    without="tracing takes longer",
+    equality_test="tests/coreml/test_einsum.py::test_graph_and_layouts_are_the_same",
+    sources=(
+        *known(
+            "torch._export.utils",
+            {
+                "_get_decomp_for_cia": (
+                    "715272c464b4a73b",
+                    "7a414ddfde2e430b",
+                ),
+            },
+        ),
+        *known(
+            "torch._subclasses.fake_impls",
+            {
+                "register_op_impl": (
+                    "f39a04b618a36a01",
+                    "91c8be19dcd0341d",
+                ),
+                "_deregister_op_impl": (
+                    "ece356119fe90628",
+                    "21703f392b40f63c",
+                ),
+                "_is_op_registered_to_fake_rule": ("7ffab89e80ee5fc1",),
+            },
+        ),
+    ),
+    made=remembering_layouts,
+)

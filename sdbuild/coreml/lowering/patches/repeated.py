@@ -23,7 +23,9 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.fx import Node
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from sdbuild.coreml.lowering.single_run import share_memory
+from sdbuild.coreml.lowering.patches.patch import Patch
+from sdbuild.coreml.lowering.patches.single_run import share_memory
+from sdbuild.known_source import known
 
 _LIBRARY = "sdbuild"
 _FEWEST_PARAMETERS = 4
@@ -282,3 +284,39 @@ def _meta(node: Node, path: str, stand: Node, renamed: Callable[[str], str]) -> 
         if part == path or part.startswith(path + "."):
             stack[name.replace(path, renamed(path), 1)] = (renamed(part), kind)
     return {**node.meta, "nn_module_stack": stack}
+
+
+PATCH = Patch(
+    name="what is repeated is traced once",
+    why="torch traces every block of a denoiser, some milliseconds for each operation",
+    without="tracing takes several times as long",
+    equality_test="tests/coreml/test_repeated.py",
+    sources=(
+        *known(
+            "torch.fx.experimental.proxy_tensor",
+            {
+                "get_proxy_mode": (
+                    "d76e6af53cdad230",
+                    "28e74794ae0985bb",
+                ),
+                "get_proxy_slot": (
+                    "644c49e7c3ebf377",
+                    "0f77318bcb9b1066",
+                ),
+            },
+        ),
+        *known(
+            "torch.library",
+            {
+                "_scoped_library": ("6ade7b6fd1c1f9d2",),
+            },
+        ),
+        *known(
+            "torch.export.graph_signature",
+            {
+                "ExportGraphSignature.replace_all_uses": ("02da778859a771e3",),
+            },
+        ),
+    ),
+    made=with_stand_ins,
+)

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from sdbuild.coreml.lowering.passes import replaced
+from sdbuild.coreml.lowering.patches.patch import Patch, replaced
+from sdbuild.known_source import known
 
 
 class ImpureModuleError(Exception):
@@ -30,7 +31,6 @@ def without_a_first_run(results: int) -> Iterator[None]:
         results: how many tensors the module returns.
 
     Raises:
-        ImportError: this version of torch has no such run, or has it elsewhere.
         ImpureModuleError: at the end, it was not so; the graph must not be used.
     """
     from torch._functorch import aot_autograd
@@ -87,3 +87,65 @@ def share_memory(arguments: Sequence[Any], outputs: Sequence[Any]) -> bool:
 
     returned = storages(outputs)
     return len(set(returned)) < len(outputs) or not set(returned).isdisjoint(storages(arguments))
+
+
+PATCH = Patch(
+    name="no first run",
+    why="torch runs a module before it traces it, to find out what we know",
+    without="tracing takes two thirds longer, and what is repeated is traced each time",
+    equality_test="tests/coreml/test_single_run.py::test_the_graph_is_that_of_two_runs",
+    sources=(
+        *known(
+            "torch._functorch.aot_autograd",
+            {
+                "create_aot_state": (
+                    "536f277f70602ec0",
+                    "cc9a20a1db917c33",
+                ),
+                "aot_export_joint_with_descriptors": (
+                    "fb2df275c9944e6b",
+                    "fcc6bcdb74d26aa4",
+                ),
+                "_aot_export_function": (
+                    "0e6d7f8298b910e2",
+                    "52d581d6681204ff",
+                ),
+            },
+        ),
+        *known(
+            "torch._functorch._aot_autograd.graph_capture",
+            {
+                "aot_dispatch_base_graph": ("ca52790467c1b5e7",),
+            },
+        ),
+        *known(
+            "torch._functorch._aot_autograd.collect_metadata_analysis",
+            {
+                "run_functionalized_fw_and_collect_metadata": (
+                    "5d965b615e2de894",
+                    "f9f49b5f46766a0f",
+                ),
+            },
+        ),
+        *known(
+            "torch._functorch._aot_autograd.graph_capture_wrappers",
+            {
+                "create_functionalized_fn": ("a26a4f6e3cb2ea60",),
+            },
+        ),
+        *known(
+            "torch._functorch._aot_autograd.functional_utils",
+            {
+                "has_data_mutation": (
+                    "29a7b2f47890014b",
+                    "4251fadec6b84115",
+                ),
+                "has_metadata_mutation": (
+                    "99f5ac871477a4d4",
+                    "51a5a6c49595eb9d",
+                ),
+            },
+        ),
+    ),
+    made=without_a_first_run,
+)
