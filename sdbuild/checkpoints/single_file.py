@@ -212,9 +212,10 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
     middle = _depth(unet, "middle_block.1.")
     depths = [depth or 1 for _, _, depth in levels]
     if not attends[-1]:
-        depths[-1] = middle
+        depths[-1] = middle or 1
     sizes = {count for _, count, _ in levels}
-    if len(sizes) != 1 or depths[-1] != middle or middle == 0:
+    is_plain = middle == 0 and not any(name.startswith(("middle_block.1.", "middle_block.2.")) for name in unet)
+    if len(sizes) != 1 or not (depths[-1] == middle or is_plain):
         raise SingleFileError(
             "its UNet's blocks are not those of SD 1.x, SD 2.x or SDXL (levels of different lengths, or a middle "
             "unlike the last level). Give the model in diffusers' layout, whose config.json says how it is built."
@@ -241,6 +242,12 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
         "up_block_types": ["CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)],
         "use_linear_projection": family != "sd1",
     }
+    upwards = _upward_depths(unet, config["layers_per_block"] + 1, list(reversed(attends)))
+    usual = [depth if attended else 1 for depth, attended in zip(depths, attends, strict=True)]
+    if upwards != [[depth] * (config["layers_per_block"] + 1) for depth in reversed(usual)]:
+        config["reverse_transformer_layers_per_block"] = upwards
+    if is_plain:
+        config["mid_block_type"] = "UNetMidBlock2D"
     if "time_embed.cond_proj.weight" in unet:
         config["time_cond_proj_dim"] = unet["time_embed.cond_proj.weight"][1]
     if family in _TIME_IDS:
@@ -251,6 +258,21 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
             "projection_class_embeddings_input_dim": condition,
         }
     return config
+
+
+def _upward_depths(unet: Shapes, count: int, attends: list[bool]) -> list[list[int]]:
+    """Transformer layers of each block on the way up, level by level from the deepest; 1 where there are none.
+
+    They are those of the way down but in distilled models: SSD-1B and Vega (Gupta et al. 2024) have fewer here and
+    there, and one residual block for a middle.
+    """
+    found = []
+    for level, attended in enumerate(attends):
+        depths = [_depth(unet, f"output_blocks.{level * count + index}.1.") for index in range(count)]
+        if attended != all(depths) or (not attended and any(depths)):
+            raise SingleFileError("a level of its UNet attends in some blocks alone; no published family does.")
+        found.append([depth or 1 for depth in depths])
+    return found
 
 
 def _levels(unet: Shapes) -> list[tuple[int, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,25 @@ def test_a_projection_as_diffusers_own_script_writes_it() -> None:
         assert folder.config["projection_dim"] == 128
         found.append(component_tensors("text_encoder_2", folder, held)["text_projection.weight"].read())
     assert np.array_equal(*found)
+
+
+def test_a_distilled_unet_with_fewer_layers_on_the_way_up_and_a_plain_middle() -> None:
+    """As SSD-1B and Vega are: transformers left out here and there, and one residual block between the two ways."""
+    shapes = ldm.tensors(replace(ldm.TINY_SDXL, layers=2, depths=(0, 1, 3)))
+    dropped = (f"{UNET}middle_block.1.", f"{UNET}middle_block.2.")
+    fewer = {0: 2, 2: 1}
+    for block, depth in fewer.items():
+        dropped += tuple(f"{UNET}output_blocks.{block}.1.transformer_blocks.{layer}." for layer in range(depth, 3))
+    shapes = {name: shape for name, shape in shapes.items() if not name.startswith(dropped)}
+    described = describe(shapes)
+    config = described.folders["unet"].config
+    assert config["mid_block_type"] == "UNetMidBlock2D"
+    assert config["reverse_transformer_layers_per_block"] == [[2, 3, 1], [1, 1, 1], [1, 1, 1]]
+    held = {
+        name: StoredTensor(name, shape, "float32", np.broadcast_to(np.float32(0), shape), mapped=False)
+        for name, shape in shapes.items()
+    }
+    ours = component_tensors("unet", described.folders["unet"], held)
+    assert {name: tensor.shape for name, tensor in ours.items()} == names_of(original("unet", described), False)
+    for network in PUBLISHED.values():
+        assert "reverse_transformer_layers_per_block" not in describe(ldm.tensors(network)).folders["unet"].config
