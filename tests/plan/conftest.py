@@ -166,7 +166,7 @@ def write_checkpoint(folder: Path) -> None:
         if content is None:
             path.write_bytes(weights(path.parent.name, folder.name))
         else:
-            path.write_text(json.dumps(content))
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
 @pytest.fixture

@@ -124,7 +124,8 @@ def test_no_value_that_is_read_is_beyond_what_a_network_has(workspace: Any, fold
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     ran = workspace("plan", "recipe=phone", "source=checkpoint")
     assert ran.status == 2
-    assert f"`{name}` is " in ran.err
+    assert f"`{name}`" in ran.err
+    assert "must be" in ran.err
     assert str(path.name) in ran.err
 
 
@@ -231,6 +232,26 @@ def test_a_vocabulary_is_read_as_the_tokenizers_library_reads_it(tmp_path: Path)
     ):
         with pytest.raises(BundleError, match="no byte-pair encoding"):
             tokenizer(tmp_path / "other", vocabulary, merges)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "merges", "said"),
+    [
+        (b'{"a": 0, "a": 1}', b"", "'a' twice"),
+        (b'{"a": "0"}', b"", "an id that is no number from 0"),
+        (b'{"a": 0}', b"\xff\n", "is not UTF-8"),
+        (b'{"a": 0}', b"a b\n", "line 1 is no two tokens"),
+    ],
+)
+def test_a_tokenizer_that_its_library_would_not_take(
+    workspace: Any, vocabulary: bytes, merges: bytes, said: str
+) -> None:
+    folder = workspace.root / "checkpoint/tokenizer"
+    (folder / "vocab.json").write_bytes(vocabulary)
+    (folder / "merges.txt").write_bytes(merges)
+    ran = workspace("plan", "recipe=phone", "source=checkpoint")
+    assert ran.status == 2
+    assert said in ran.err
 
 
 def test_ids_beyond_the_text_encoders_table(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
 from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, TEXT, Class, Setting, judge
-from sdbuild.documents import DocumentError, read_json
+from sdbuild.documents import LONGEST_JSON, DocumentError, read_bytes, read_json
 
 _CLIENT = "the clients' tokenizer does so, or does without, whatever is said"
 _MODEL_LENGTH = "the recipe says the text's length"
@@ -51,7 +51,7 @@ def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry
     for name, path in files.items():
         if name.endswith(".json"):
             try:
-                contents[name] = read_json(path)
+                contents[name] = read_json(path, unique=name == "vocab.json")
             except (OSError, DocumentError) as error:
                 yield Entry(name, Kind.FILE, name, Use.REFUSED, f"is no JSON ({error}); download it again")
                 return
@@ -63,6 +63,9 @@ def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry
         yield from (Entry(name, Kind.FILE, name, Use.USED) for name in files)
         return
     split = "vocab.json" in files and "merges.txt" in files
+    if split and (reason := _unreadable(contents["vocab.json"], files["merges.txt"])):
+        yield Entry("merges.txt", Kind.FILE, "merges.txt", Use.REFUSED, f"{reason}; download the tokenizer again")
+        return
     for name in files:
         if name == "tokenizer.json" and split:
             yield Entry(
@@ -72,6 +75,26 @@ def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry
             yield Entry(name, Kind.FILE, name, Use.USED)
     yield from judge("tokenizer_config.json", contents.get("tokenizer_config.json", {}), _CLIP)
     yield from _judge_added(contents)
+
+
+def _unreadable(vocabulary: Mapping[str, Any], merges: Path) -> str | None:
+    """Why the tokenizers library would not take a vocabulary and its merges; None where it does."""
+    ids = vocabulary.values()
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in ids):
+        return "its vocab.json has an id that is no number from 0"
+    try:
+        lines = read_bytes(merges, LONGEST_JSON).decode("utf-8").split("\n")
+    except (OSError, DocumentError) as error:
+        return f"cannot be read ({error})"
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    for number, line in enumerate(lines, start=1):
+        pair = line.removesuffix("\r").split(" ")
+        if line.startswith("#") or not line.strip():
+            continue
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
+            return f"line {number} is no two tokens of vocab.json that make a third: {line[:40]!r}"
+    return None
 
 
 def _judge_added(contents: Mapping[str, Any]) -> Iterator[Entry]:
