@@ -20,12 +20,15 @@ from sdbuild.bundle.tokenizer import INVERSIONS
 from sdbuild.checkpoints.card import read_card
 from sdbuild.checkpoints.noise_schedule import FLOW_PREDICTION, V_PREDICTION, departures
 from sdbuild.documents import read_json
+from sdbuild.families import FAMILIES, Ability, Family, Sampling
 from sdbuild.interface.swift.files import MERGES, T5_TOKENIZER, VOCABULARY
 
 FORMAT = 1
 NOT_VERIFIED = "not verified"
 
 Json = dict[str, Any]
+
+_ZEROS = "force_zeros_for_empty_prompt"
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -115,8 +118,9 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None, *, gives_noise:
     if other_vae is not None:
         # What it leaves out is as in the checkpoint's own: both have the same latent space.
         vae |= read_json(other_vae / "config.json")
-    xl = (facts.family or "").startswith("sdxl")
-    predicted = FLOW_PREDICTION if facts.family == "sd3" else facts.prediction_type or "epsilon"
+    family = FAMILIES[facts.family or Family.SD1]
+    autoencoder = family.autoencoder
+    predicted = FLOW_PREDICTION if family.sampling is Sampling.FLOW else facts.prediction_type or "epsilon"
     given = "epsilon" if gives_noise else predicted
     statistics = {name: vae[name] for name in ("latents_mean", "latents_std") if vae.get(name) is not None}
     return {
@@ -128,20 +132,20 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None, *, gives_noise:
         # As an app's own scheduler must be set for these models.
         "scheduler": scheduler | ({"prediction_type": given} if gives_noise else {}),
         "vae": {
-            # The defaults are the ones of diffusers' AutoencoderKL, but for XL checkpoints that leave the factor out.
-            "scaling_factor": vae.get("scaling_factor") or (0.13025 if xl else 0.18215),
+            # A shift that is null is none; a factor that is missing is the family's.
+            "scaling_factor": vae.get("scaling_factor") or autoencoder.scaling_factor,
             "shift_factor": vae.get("shift_factor") or 0.0,
-            "latent_channels": vae.get("latent_channels", 4),
+            "latent_channels": vae.get("latent_channels") or autoencoder.channels,
         }
         | statistics,
-        "force_zeros_for_empty_prompt": bool(_index(index).get("force_zeros_for_empty_prompt", xl)),
+        "force_zeros_for_empty_prompt": bool(_index(index).get(_ZEROS, family.force_zeros_for_empty_prompt)),
     }
 
 
 def extensions(facts: Mapping[str, Any], *, controlnets: bool, t2i_adapters: bool) -> list[str]:
     """What an app must feed or compute beyond what the Swift package does: keys of the linter's `EXTENSIONS`."""
     found = [facts["task"]] if facts["task"] in ("inpainting", "instruct-pix2pix") else []
-    if controlnets and str(facts["family"]).startswith("sdxl"):
+    if controlnets and not FAMILIES[Family(facts["family"] or Family.SD1)].can(Ability.CONTROLNETS):
         found.append("sdxl-controlnet")
     if t2i_adapters:
         found.append("t2i-adapter")

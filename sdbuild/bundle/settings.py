@@ -16,6 +16,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from sdbuild.families import FAMILIES, Ability, Family
+from sdbuild.families.family import Descriptor
+from sdbuild.interface.swift.rows import PipelineKind
+
 ComputeUnits = Literal["all", "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine"]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"]
 SchedulerType = Literal["pndmScheduler", "dpmSolverMultistepScheduler", "discreteFlowScheduler"]
@@ -27,13 +31,11 @@ _COMPUTE_UNITS: Mapping[str, ComputeUnits] = {
     "CPU_AND_GPU": "cpuAndGPU",
     "CPU_AND_NE": "cpuAndNeuralEngine",
 }
-_PIPELINES: Mapping[str | None, Pipeline] = {
+_PIPELINES: Mapping[PipelineKind, Pipeline] = {
+    "sd": "StableDiffusionPipeline",
     "sdxl": "StableDiffusionXLPipeline",
-    "sdxl-refiner": "StableDiffusionXLPipeline",
     "sd3": "StableDiffusion3Pipeline",
 }
-# What diffusers' pipelines of these families are called with when nobody says otherwise.
-_GUIDANCE = {"StableDiffusionPipeline": 7.5, "StableDiffusionXLPipeline": 5.0, "StableDiffusion3Pipeline": 7.0}
 _PACKAGE_SIZE = 1024.0
 _PACKAGE_SHIFT = 3.0
 
@@ -96,7 +98,8 @@ def swift_package(document: Mapping[str, Any], *, reduce_memory: bool) -> SwiftP
             `scheduler` and `compute_unit` are read.
         reduce_memory: whether the app loads each model only while it is needed.
     """
-    pipeline = _PIPELINES.get(document["family"], "StableDiffusionPipeline")
+    family = FAMILIES[Family(document["family"] or Family.SD1)]
+    pipeline = _PIPELINES[family.pipeline]
     models, scheduler, vae = document["models"], document["scheduler"], document["vae"]
     unchecked = "SafetyChecker" not in models
     has_sizes = pipeline == "StableDiffusionXLPipeline"
@@ -114,7 +117,7 @@ def swift_package(document: Mapping[str, Any], *, reduce_memory: bool) -> SwiftP
             scheduler_type=scheduler_type(pipeline, scheduler),
             scheduler_timestep_spacing=spacing(scheduler),
             scheduler_timestep_shift=float(scheduler.get("shift", _PACKAGE_SHIFT)) if _is_flow(pipeline) else 3.0,
-            guidance_scale=_guidance_scale(pipeline, document["unet"]["batch"], scheduler),
+            guidance_scale=_guidance_scale(family, document["unet"]["batch"], scheduler),
             rng_type="numpyRNG",
             encoder_scale_factor=vae["scaling_factor"],
             decoder_scale_factor=vae["scaling_factor"],
@@ -152,11 +155,11 @@ def _is_flow(pipeline: Pipeline) -> bool:
     return pipeline == "StableDiffusion3Pipeline"
 
 
-def _guidance_scale(pipeline: Pipeline, batch: int, scheduler: Mapping[str, Any]) -> float:
-    if pipeline == "StableDiffusionPipeline" and batch == 1:
+def _guidance_scale(family: Descriptor, batch: int, scheduler: Mapping[str, Any]) -> float:
+    if family.can(Ability.UNGUIDED) and batch == 1:
         return 0.0
     turbo = scheduler.get("_class_name") == "EulerAncestralDiscreteScheduler"
     if turbo and scheduler.get("timestep_spacing") == "trailing":
         # SDXL Turbo (Sauer et al. 2023) is drawn without guidance; with 1, the package takes the prompt's row alone.
         return 1.0
-    return _GUIDANCE[pipeline]
+    return family.guidance_scale

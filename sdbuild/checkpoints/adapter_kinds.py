@@ -7,9 +7,9 @@ from typing import Any
 
 from sdbuild.checkpoints.architecture import Config, Needs, Shape, conv
 from sdbuild.checkpoints.published import T2I_ADAPTERS
+from sdbuild.families.family import PIXELS
 from sdbuild.recipe.references import Reference
 
-_PIXELS = 8
 FULL, LIGHT, FULL_XL = "full_adapter", "light_adapter", "full_adapter_xl"
 
 
@@ -38,7 +38,7 @@ def needs(config: Config, shape: Shape) -> Needs:
     pictures = int(config.get("in_channels") or 3)
     first = pictures * factor**2
     parameters = 0 if light else conv(first, widths[0])
-    points = (_PIXELS * shape.height // factor) * (_PIXELS * shape.width // factor)
+    points = (PIXELS * shape.height // factor) * (PIXELS * shape.width // factor)
     fullest, features, previous = first * points, 0, first if light else widths[0]
     for index, width in enumerate(widths):
         inner = width // 4 if light else width
@@ -53,6 +53,6 @@ def needs(config: Config, shape: Shape) -> Needs:
         fullest = max(fullest, features + 3 * inner * points)
         features += width * points
         previous = width
-    picture = pictures * _PIXELS**2 * shape.height * shape.width
+    picture = pictures * PIXELS**2 * shape.height * shape.width
     # The features are float32.
     return Needs(parameters, max(fullest * shape.bytes, 4 * features) + picture * shape.bytes)

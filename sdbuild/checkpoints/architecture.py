@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from sdbuild.families.family import PIXELS
 from sdbuild.recipe.vocabulary import AttentionImplementation
 
 Config = Mapping[str, Any]
 Figure = TypeVar("Figure")
 
 _QUERY_CHUNK = 512  # SPLIT_EINSUM_V2 attends to that many queries at a time
-_PIXELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ def controlnet_needs(config: Config, shape: Shape) -> Needs:
     parameters += conv(widths[-1], denoiser.channels[0])
     skips = [channels for channels, _ in denoiser.skips] + [denoiser.channels[-1]]
     parameters += sum(conv(channels, channels, 1) for channels in skips)
-    picture = _PIXELS**2 * shape.height * shape.width
+    picture = PIXELS**2 * shape.height * shape.width
     fullest = max(denoiser.fullest(), shape.batch * 2 * widths[0] * picture)
     inputs = shape.batch * (_sample(config, shape) + 3 * picture)
     # Each residual is written when the way down is done: the fullest moment of that is over by then.

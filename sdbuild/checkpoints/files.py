@@ -9,23 +9,12 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sdbuild.components import CONDITIONERS, PIPELINE_FOLDERS, TOKENIZERS
 from sdbuild.errors import SdbuildError
 
 COMPONENT_FOLDERS: Mapping[str, str] = {
-    "text_encoder": "text_encoder",
-    "text_encoder_2": "text_encoder_2",
-    "text_encoder_3": "text_encoder_3",
-    "unet": "unet",
-    "transformer": "transformer",
-    "vae": "vae",
-    "safety_checker": "safety_checker",
-    "tokenizer": "tokenizer",
-    "tokenizer_2": "tokenizer_2",
-    "tokenizer_3": "tokenizer_3",
-    "scheduler": "scheduler",
-    "controlnet": "",
-    "t2i_adapter": "",
-    "index": "",
+    **{folder: folder for folder in (*PIPELINE_FOLDERS, *TOKENIZERS.values(), "scheduler")},
+    **dict.fromkeys((*CONDITIONERS, "index"), ""),
 }
 """Source component → its folder in a checkpoint of diffusers' layout ("" is the checkpoint's root)."""
 

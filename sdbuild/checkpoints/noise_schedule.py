@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from math import cos, pi, sqrt
 from typing import Any
 
+from sdbuild.families import FAMILIES, Family, Sampling
+
 Config = Mapping[str, Any]
 
 STEPS = 1000
@@ -96,7 +98,7 @@ def is_the_packages(scheduler: Config) -> bool:
     return all(abs(ratio - 1) <= _TOLERANCE for ratio in ratios)
 
 
-def departures(scheduler: Config, vae: Config, family: str | None) -> dict[str, str]:
+def departures(scheduler: Config, vae: Config, family: Family | None) -> dict[str, str]:
     """Why the Swift package cannot draw with a checkpoint's schedule and latents, however its app sets it.
 
     Args:
@@ -107,10 +109,12 @@ def departures(scheduler: Config, vae: Config, family: str | None) -> dict[str, 
     Returns:
         Extension (a name that `bundle.json` and the linter know) → the reason, a clause.
     """
-    found = dict(_departures_of_flow(scheduler) if family == "sd3" else _departures_of_noise(scheduler))
+    shifts = family is not None and FAMILIES[family].autoencoder.shift_factor != 0
+    flows = family is not None and FAMILIES[family].sampling is Sampling.FLOW
+    found = dict(_departures_of_flow(scheduler) if flows else _departures_of_noise(scheduler))
     if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
         found["latent-statistics"] = "each latent channel has a mean and a spread, and the package knows one factor"
-    if family != "sd3" and vae.get("shift_factor"):
+    if not shifts and vae.get("shift_factor"):
         found["latent-shift"] = f"latents are shifted by {vae['shift_factor']:g}, which the package does for SD 3 alone"
     return found
 

@@ -19,6 +19,7 @@ from sdbuild.checkpoints.single_file import Config, Folder, Shapes, vae_config
 from sdbuild.checkpoints.single_file_tensors import component_tensors, diffusers_module
 from sdbuild.checkpoints.tiny_autoencoder import TINY_CLASS, is_tiny, tiny_config, tiny_name, tiny_shapes
 from sdbuild.errors import SdbuildError
+from sdbuild.families import Family
 
 _PREFIXES: Mapping[str, tuple[str, ...]] = {
     "vae": ("first_stage_model.", "vae.", ""),
@@ -215,7 +216,7 @@ def _vae(held: Shapes, base: Config, is_xl: bool, is_original: bool) -> Config:
         )
     if not is_original:
         return {**base, "_class_name": "AutoencoderKL", **_channels(held)}
-    derived = vae_config(held, xl=is_xl)
+    derived = vae_config(held, Family.SDXL if is_xl else Family.SD1)
     # What no shape tells, the factor above all, is the pipeline's own.
     return {**derived, **{name: value for name, value in base.items() if name not in derived or name in _SCALES}}
 

@@ -12,12 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from sdbuild.checkpoints.markers import Markers, PredictionType
 from sdbuild.errors import SdbuildError
+from sdbuild.families import FAMILIES, Family, of_single_file
+from sdbuild.families.family import PIXELS, TensorLayout
+from sdbuild.families.family import SingleFile as Said
 
-Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
 Shapes = Mapping[str, tuple[int, ...]]
 Config = dict[str, Any]
 
@@ -42,12 +44,9 @@ NOT_PARAMETERS = ("position_ids", "logit_scale", "attn_mask")
 
 _TRAINING = ("loss.",)
 
-# Numbers beside the text in an XL UNet's condition: three sizes of two, or two sizes and one score.
-_TIME_IDS = {"sdxl": 6, "sdxl-refiner": 5}
 # How wide OpenCLIP's pooled state is, for a file without text encoders.
 _POOLED_WIDTH = 1280
 _HEAD_WIDTH = 64
-_SD1_HEADS = 8
 
 _SCHEDULE: Config = {
     "beta_end": 0.012,
@@ -56,18 +55,6 @@ _SCHEDULE: Config = {
     "num_train_timesteps": 1000,
     "steps_offset": 1,
     "trained_betas": None,
-}
-_SCHEDULERS: Mapping[Family, Config] = {
-    "sd1": {"_class_name": "PNDMScheduler", "clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True},
-    "sd2": {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False},
-    "sdxl": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"},
-    "sdxl-refiner": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"},
-}
-_PIPELINES: Mapping[Family, Config] = {
-    "sd1": {"_class_name": "StableDiffusionPipeline"},
-    "sd2": {"_class_name": "StableDiffusionPipeline"},
-    "sdxl": {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True},
-    "sdxl-refiner": {"_class_name": "StableDiffusionXLImg2ImgPipeline", "requires_aesthetics_score": True},
 }
 _CLASSES = {
     "unet": ["diffusers", "UNet2DConditionModel"],
@@ -130,7 +117,7 @@ class SingleFile:
     @property
     def index(self) -> Config:
         """The `model_index.json` of the same pipeline in diffusers' layout."""
-        return _PIPELINES[self.family] | {name: _CLASSES[name] for name in self.folders}
+        return {**_said(self.family).index} | {name: _CLASSES[name] for name in self.folders}
 
     @property
     def scheduler(self) -> Config:
@@ -138,7 +125,13 @@ class SingleFile:
         prediction = {"prediction_type": self.prediction_type or "epsilon"}
         if "sigma_data" in self.schedule:  # a schedule over sigmas has no betas
             return {"num_train_timesteps": _SCHEDULE["num_train_timesteps"], **self.schedule, **prediction}
-        return {**_SCHEDULE, **_SCHEDULERS[self.family], **self.schedule, **prediction}
+        return {**_SCHEDULE, **_said(self.family).scheduler, **self.schedule, **prediction}
+
+
+def _said(family: Family) -> Said:
+    said = FAMILIES[family].single_file
+    assert said is not None
+    return said
 
 
 def describe(
@@ -182,20 +175,20 @@ def _describe(shapes: Shapes, prediction_type: PredictionType | None, markers: M
     pooled = folders["text_encoder_2"].config["projection_dim"] if "text_encoder_2" in folders else _POOLED_WIDTH
     folders["unet"] = Folder(UNET, _unet_config(unet, family, pooled), _count(unet))
     if vae := inside(shapes, VAE):
-        folders["vae"] = Folder(VAE, vae_config(vae, xl=family in _TIME_IDS) | dict(markers.vae), _count(vae))
-    told = prediction_type or markers.prediction_type or (None if family == "sd2" else "epsilon")
+        folders["vae"] = Folder(VAE, vae_config(vae, family) | dict(markers.vae), _count(vae))
+    told = prediction_type or markers.prediction_type or (None if _said(family).predictions else "epsilon")
     return SingleFile(family, folders, told, markers.scheduler)
 
 
 def _family(unet: Shapes, encoders: list[str]) -> Family:
-    width = _context_width(unet)
-    if "label_emb.0.0.weight" in unet:
-        only_second = "conditioner.embedders.0.model." in encoders
-        return "sdxl-refiner" if only_second or (not encoders and width == 1280) else "sdxl"
-    if any(name.startswith("label_emb") for name in unet):
+    conditioned = "label_emb.0.0.weight" in unet
+    if not conditioned and any(name.startswith("label_emb") for name in unet):
         raise SingleFileError("its UNet is conditioned on a class or a noise level; no pipeline here gives it one.")
     linear = any(name.endswith("proj_in.weight") and len(shape) == 2 for name, shape in unet.items())
-    return "sd2" if linear else "sd1"
+    family = of_single_file(TensorLayout(conditioned, linear, _context_width(unet), frozenset(encoders)))
+    if family is None:
+        raise SingleFileError("its networks are those of no family that is known here.")
+    return family
 
 
 def _context_width(unet: Shapes) -> int:
@@ -223,7 +216,7 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
     config: Config = {
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
-        "attention_head_dim": _SD1_HEADS if family == "sd1" else [width // _HEAD_WIDTH for width in channels],
+        "attention_head_dim": _said(family).heads or [width // _HEAD_WIDTH for width in channels],
         "block_out_channels": channels,
         "center_input_sample": False,
         "cross_attention_dim": _context_width(unet),
@@ -237,10 +230,10 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
         "norm_eps": 1e-05,
         "norm_num_groups": 32,
         "out_channels": unet["out.2.weight"][0],
-        "sample_size": 128 if family in _TIME_IDS else 64,
+        "sample_size": FAMILIES[family].sample_size,
         "transformer_layers_per_block": depths if max(depths) > 1 else 1,
         "up_block_types": ["CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)],
-        "use_linear_projection": family != "sd1",
+        "use_linear_projection": _said(family).heads is None,
     }
     upwards = _upward_depths(unet, config["layers_per_block"] + 1, list(reversed(attends)))
     usual = [depth if attended else 1 for depth, attended in zip(depths, attends, strict=True)]
@@ -250,11 +243,11 @@ def _unet_config(unet: Shapes, family: Family, pooled: int) -> Config:
         config["mid_block_type"] = "UNetMidBlock2D"
     if "time_embed.cond_proj.weight" in unet:
         config["time_cond_proj_dim"] = unet["time_embed.cond_proj.weight"][1]
-    if family in _TIME_IDS:
+    if time_ids := FAMILIES[family].time_ids:
         condition = unet["label_emb.0.0.weight"][1]
         config |= {
             "addition_embed_type": "text_time",
-            "addition_time_embed_dim": (condition - pooled) // _TIME_IDS[family],
+            "addition_time_embed_dim": (condition - pooled) // time_ids,
             "projection_class_embeddings_input_dim": condition,
         }
     return config
@@ -299,8 +292,9 @@ def _depth(unet: Shapes, prefix: str) -> int:
     return len({match[1] for name in unet if (match := pattern.match(name))})
 
 
-def vae_config(vae: Shapes, *, xl: bool) -> Config:
+def vae_config(vae: Shapes, family: Family) -> Config:
     """The configuration of an autoencoder in the original layout, names without any prefix."""
+    autoencoder = FAMILIES[family].autoencoder
     levels = 1 + max(int(match[1]) for name in vae if (match := re.match(r"encoder\.down\.(\d+)\.", name)))
     layers = len({match[1] for name in vae if (match := re.match(r"encoder\.down\.0\.block\.(\d+)\.", name))})
     config: Config = {
@@ -313,11 +307,11 @@ def vae_config(vae: Shapes, *, xl: bool) -> Config:
         "layers_per_block": layers,
         "norm_num_groups": 32,
         "out_channels": vae["decoder.conv_out.weight"][0],
-        "sample_size": 1024 if xl else 512,
-        "scaling_factor": 0.13025 if xl else 0.18215,
+        "sample_size": PIXELS * FAMILIES[family].sample_size,
+        "scaling_factor": autoencoder.scaling_factor,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
-    return config | ({"force_upcast": True} if xl else {})
+    return config | ({"force_upcast": True} if autoencoder.upcast else {})
 
 
 def _text_config(architecture: str, width: int, **sizes: Any) -> Config:
@@ -354,7 +348,7 @@ def _open_clip_config(tensors: Shapes, family: Family) -> Config:
     """OpenCLIP's ViT-H/14 (SD 2.x, which reads the states before the last layer) or ViT-bigG/14 (SDXL)."""
     vocabulary, width = tensors["token_embedding.weight"]
     layers = _count_layers(tensors, r"transformer\.resblocks\.(\d+)\.")
-    projected = family in _TIME_IDS
+    projected = FAMILIES[family].time_ids > 0
     return _text_config(
         "CLIPTextModelWithProjection" if projected else "CLIPTextModel",
         width,

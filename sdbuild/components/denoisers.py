@@ -32,6 +32,7 @@ TRANSFORMER = Network(
     arguments=_ARGUMENTS,
     phase=Phase.DENOISING,
     description="SD 3's transformer",
+    # The Swift package always feeds it two samples.
     batch=2,
     time_steps=FunctionName("samples:flow_timesteps"),
     text_states=FunctionName("scene:clip_and_t5_states"),

@@ -74,6 +74,8 @@ class Network:
         package: the file name, without suffix, of a package of which a bundle has any number, each under its own name.
         feeds: the variant of the denoiser that takes what it gives.
         batch: how many samples its client always feeds; None for as many as the recipe says.
+        latent_size: rows and columns of the latent image that its client always feeds it the picture of; None for the
+            recipe's.
         time_steps: `(scheduler configuration, count)` → the time steps of realistic inputs.
         text_states: `(inputs, arguments, configuration)` → the text states of realistic inputs, and the pooled ones.
         variants: the same network under other names.
@@ -91,6 +93,7 @@ class Network:
     package: str | None = None
     feeds: str | None = None
     batch: int | None = None
+    latent_size: int | None = None
     time_steps: FunctionName = FunctionName("samples:diffusion_timesteps")
     text_states: FunctionName = FunctionName("scene:clip_states")
     variants: tuple[Variant, ...] = ()

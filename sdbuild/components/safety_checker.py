@@ -13,5 +13,7 @@ SAFETY_CHECKER = Network(
     original=FunctionName("originals:safety_checker"),
     arguments=frozenset({Argument.LATENT}),
     phase=Phase.CHECKING,
+    # The Swift package feeds it a picture of 512 by 512, whatever it has drawn.
+    latent_size=64,
     description="the safety checker",
 )

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from sdbuild.checkpoints import adapter_kinds, architecture
 from sdbuild.checkpoints.architecture import Needs, Shape
 from sdbuild.checkpoints.facts import CheckpointFacts, known_facts
+from sdbuild.components import CONDITIONERS, folder_of, network_of
+from sdbuild.components.component import Component
+from sdbuild.components.network import Phase
 from sdbuild.recipe.recipe import Recipe
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import (
@@ -20,7 +24,6 @@ from sdbuild.recipe.vocabulary import (
     T2I_ADAPTER,
     UNET_REFINER,
     AttentionImplementation,
-    Component,
     ComputeUnit,
 )
 
@@ -28,22 +31,8 @@ RESERVE = 1_000_000_000
 """Bytes that an app needs beside its models: itself, the picture, Core ML's own. Nobody has published the figure; with
 any from 0.9 to 1.3 GB each row of the tables in apple/ml-stable-diffusion's README comes out as it was measured."""
 
-# Where the Swift package drops one group of models before it loads the next, `reduceMemory` given.
-_PHASES: dict[str, str] = {
-    "text_encoder": "text",
-    "text_encoder_2": "text",
-    "text_encoder_3": "text",
-    "text_encoder_t5": "text",
-    "multilingual_projection": "text",
-    "vae_encoder": "picture",
-    "vae_decoder": "decoding",
-    "safety_checker": "checking",
-}
-# T2I-Adapters are done before the first step.
-_DENOISING, _ADAPTING = "denoising", "adapting"
 # Models of which one excludes the other: a pipeline with ControlNets or T2I-Adapters takes the UNet that knows them,
 # and the refiner's UNet takes the base's place.
-_CONDITIONED = {CONTROLNET: "controlled_unet", T2I_ADAPTER: "adapted_unet"}
 _UNET = "unet"
 
 
@@ -89,12 +78,12 @@ class MemoryEstimate:
     @property
     def one_at_a_time(self) -> int:
         """Bytes in the fullest phase when each model is loaded only while it is needed, the reserve included."""
-        phases: dict[str, int] = {}
+        phases: dict[Phase, int] = {}
         for model in self.models:
             phase = _phase(model.part)
-            if phase != _DENOISING:
+            if phase != Phase.DENOISING:
                 phases[phase] = phases.get(phase, 0) + model.bytes
-        denoising = [model for model in self.models if _phase(model.part) == _DENOISING]
+        denoising = [model for model in self.models if _phase(model.part) == Phase.DENOISING]
         return RESERVE + max([*phases.values(), sum(_together(denoising))])
 
     @property
@@ -112,16 +101,20 @@ def _together(models: Iterable[ModelMemory]) -> Iterator[int]:
     """Bytes of the models that are loaded at the same time: of those that exclude each other the larger one."""
     groups: dict[str, int] = {}
     for model in models:
-        group = _CONDITIONED.get(model.part.partition("-")[0], model.part)
+        group = CONDITIONERS.get(model.part.partition("-")[0], model.part)
         groups[group] = groups.get(group, 0) + model.bytes
-    denoisers = (*_CONDITIONED.values(), _UNET, UNET_REFINER)
+    denoisers = (*CONDITIONERS.values(), _UNET, UNET_REFINER)
     yield max(groups.get(denoiser, 0) for denoiser in denoisers)
     yield from (size for group, size in groups.items() if group not in denoisers)
 
 
-def _phase(part: str) -> str:
-    """When an app needs a part that loads each model only while it needs it."""
-    return _ADAPTING if part.startswith(f"{T2I_ADAPTER}-") else _PHASES.get(part, _DENOISING)
+def _phase(part: str) -> Phase:
+    """When an app needs a part that loads each model only while it needs it.
+
+    The Swift package drops one group of models before it loads the next, `reduceMemory` given; T2I-Adapters are done
+    before the first step.
+    """
+    return network_of(part).phase
 
 
 def app_memory(target: Target) -> int:
@@ -190,7 +183,7 @@ def _parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str, str, N
         residuals = architecture.if_known(
             architecture.unet_needs, unet, shape, residuals=True, chunks=recipe.unet.chunks
         )
-        yield _CONDITIONED[CONTROLNET], _UNET, residuals
+        yield CONDITIONERS[CONTROLNET], _UNET, residuals
         shape = shape_of(recipe, CONTROLNET, facts)
         for index, _ in enumerate(recipe.controlnets):
             # A ControlNet is the first half of the UNet that it was trained for (Zhang et al. 2023).
@@ -204,7 +197,7 @@ def _adapted_parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str
     """The UNet that takes features, and the T2I-Adapters that give them."""
     unet, shape = facts.unet_config, shape_of(recipe, Component.UNET, facts)
     features = architecture.if_known(architecture.unet_needs, unet, shape, features=True, chunks=recipe.unet.chunks)
-    yield _CONDITIONED[T2I_ADAPTER], _UNET, features
+    yield CONDITIONERS[T2I_ADAPTER], _UNET, features
     shape = shape_of(recipe, T2I_ADAPTER, facts)
     for index, adapter in enumerate(recipe.t2i_adapters):
         config = adapter_kinds.published_config(adapter) or (adapter_kinds.likely_config(unet) if unet else {})
@@ -212,7 +205,8 @@ def _adapted_parts(recipe: Recipe, facts: CheckpointFacts) -> Iterator[tuple[str
 
 
 def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Needs | None:
-    config, shape = facts.config(component.checkpoint_folder), shape_of(recipe, component, facts)
+    folder, shape = folder_of(component), shape_of(recipe, component, facts)
+    config = facts.config(folder)
     match component:
         case Component.TEXT_ENCODER | Component.TEXT_ENCODER_2:
             # In SDXL both have a projection in their configuration; only the second one's is part of the model.
@@ -227,9 +221,12 @@ def _needs(component: Component, recipe: Recipe, facts: CheckpointFacts) -> Need
             return architecture.if_known(architecture.decoder_needs, config, shape)
         case Component.VAE_ENCODER:
             return architecture.if_known(architecture.encoder_needs, config, shape)
-        case _:
+        case Component.TEXT_ENCODER_3 | Component.TRANSFORMER | Component.SAFETY_CHECKER:
+            # Of these the weights are counted, and nothing else is known.
             needs = None
-    counted = facts.parameters(component.checkpoint_folder)
+        case _:
+            assert_never(component)
+    counted = facts.parameters(folder)
     if counted is None:
         return needs
     return Needs(counted, needs.activations if needs is not None else 0)

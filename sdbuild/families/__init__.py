@@ -18,6 +18,7 @@ from sdbuild.families.sdxl import SDXL
 
 __all__ = [
     "FAMILIES",
+    "XL_FAMILIES",
     "Ability",
     "Family",
     "Sampling",
@@ -31,6 +32,9 @@ __all__ = [
 
 FAMILIES: Mapping[Family, Descriptor] = {each.family: each for each in (SD1, SD2, SDXL, REFINER, SD3)}
 """Every family's descriptor."""
+
+XL_FAMILIES = frozenset({Family.SDXL, Family.REFINER})
+"""SDXL's base and its refiner, whose UNets know the picture's sizes and whose autoencoders are the same."""
 
 if missing := [family for family in Family if family not in FAMILIES]:
     raise TypeError(f"sdbuild.families: nothing describes {', '.join(missing)}")

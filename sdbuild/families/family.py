@@ -33,7 +33,6 @@ class Ability(Enum):
 
     CONTROLNETS = auto()
     T2I_ADAPTERS = auto()
-    LORAS = auto()
     TEXTUAL_INVERSIONS = auto()
     MULTILINGUAL_PROJECTION = auto()
     REFINER = auto()

@@ -39,7 +39,7 @@ SDXL = Descriptor(
     divisor=levels_divisor(UNET_XL),
     abilities=frozenset(
         {
-            *(Ability.T2I_ADAPTERS, Ability.LORAS, Ability.TEXTUAL_INVERSIONS, Ability.REFINER),
+            *(Ability.T2I_ADAPTERS, Ability.TEXTUAL_INVERSIONS, Ability.REFINER),
             *(Ability.IMAGE_TO_IMAGE, Ability.NEURAL_ENGINE),
         }
     ),

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from sdbuild.bundle.document import bundle_digest, read_document
 from sdbuild.bundle.layout import DOCUMENT, RESOURCES
+from sdbuild.families import XL_FAMILIES
 from sdbuild.pipeline.errors import PipelineError, RequestError
 from sdbuild.pipeline.models import Backend, Precision, RunnableModel, load_model
 from sdbuild.pipeline.request import Request
@@ -227,7 +228,7 @@ class OpenBundle:
 
     def _default_compute_unit(self, name: str) -> str:
         """The target's; the Swift package keeps SDXL's VAE off the Neural Engine."""
-        if name.startswith("VAE") and str(self.document["family"]).startswith("sdxl"):
+        if name.startswith("VAE") and self.document["family"] in XL_FAMILIES:
             return "CPU_AND_GPU"
         return str(self.document["compute_unit"])
 

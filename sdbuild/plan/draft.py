@@ -12,8 +12,12 @@ from typing import Any
 
 from sdbuild.checkpoints.account.sources import JUDGES, PART
 from sdbuild.checkpoints.files import SINGLE_FILE
+from sdbuild.components import CONDITIONERS, NETWORKS, TOKENIZERS, folder_of
+from sdbuild.components.additions import MULTILINGUAL_PROJECTION
+from sdbuild.components.network import Argument
 from sdbuild.compression import Compression
-from sdbuild.interface.swift.files import CONDITIONERS, conditioner_name
+from sdbuild.families import FAMILIES, Family
+from sdbuild.interface.swift.files import conditioner_name
 from sdbuild.plan.bundle_description import bundle_parameters
 from sdbuild.plan.bundle_part import Part
 from sdbuild.plan.errors import PlanError
@@ -29,14 +33,9 @@ from sdbuild.stages import compile as compile_stage
 from sdbuild.stages import source as source_stage
 from sdbuild.stages.parameters import to_document
 
-SDXL, REFINER, SD3 = "sdxl", "sdxl-refiner", "sd3"
-
-_TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
-"""Text encoder → the tokenizer that makes its inputs."""
-
-_DENOISERS = ("unet", "transformer", "controlnet")
-PROJECTION, PROJECTION_FILE = "multilingual_projection", "projection.pt"
-"""The multilingual projection, and its file's name in its artifact."""
+PROJECTION = MULTILINGUAL_PROJECTION.name
+PROJECTION_FILE = "projection.pt"
+"""The multilingual projection's file in its artifact."""
 
 
 SAMPLES = 3
@@ -44,14 +43,10 @@ SAMPLES = 3
 
 SEED = 0
 
-SAFETY_CHECKER_LATENT = 64
-"""Of the picture that the Swift package feeds the safety checker, 512 by 512 pixels (SafetyChecker.swift)."""
-
 # The text encoders of CLIP, to which textual inversions give words.
 _CLIP = ("text_encoder", "text_encoder_2")
 # Sources of one file that are no checkpoints, by the first word of their roles.
 _ADDED_FILES = ("lora", "embedding")
-_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
 @dataclass
@@ -62,6 +57,8 @@ class TargetPlan:
         recipe: the recipe with the target's overrides merged.
         target: the device.
         name: the bundle's: the target's, for further sizes with the picture's size.
+        family: the recipe's, told from its components alone: a graph must not change once the checkpoint's own files
+            have been fetched.
         model: where the pipeline comes from.
         controlnets: where each ControlNet comes from, in the recipe's order.
         projection: the multilingual projection's file; None for bundles without.
@@ -79,6 +76,7 @@ class TargetPlan:
     recipe: Recipe
     target: Target
     name: str
+    family: Family | None
     model: Source
     controlnets: tuple[Source, ...]
     refiner: Source | None
@@ -152,7 +150,7 @@ class TargetPlan:
 
     def _parts(self) -> Iterator[Part]:
         for component in self.recipe.components:
-            yield Part(component.value, component.value, component.value, component.checkpoint_folder)
+            yield Part(component.value, component.value, component.value, folder_of(component))
         if self.projection is not None:
             yield Part(PROJECTION, PROJECTION, PROJECTION, PROJECTION)
         for unet in dict.fromkeys(CONDITIONERS[kind] for kind, _ in self._conditioners.values()):
@@ -179,7 +177,7 @@ class TargetPlan:
 
     def _source(self, name: str, source: Source, component: str) -> Draft:
         base = f"source:{name}"
-        if component in _TOKENIZERS and self.tokenizer is not None:
+        if component in TOKENIZERS.values() and self.tokenizer is not None:
             source = self.tokenizer
         if base not in self._drafts:
             if source.is_single_file and component != SINGLE_FILE:
@@ -246,7 +244,7 @@ class TargetPlan:
             role = f"embedding-{number}"
             inputs[role], tokens[role] = self._source(role, source, SINGLE_FILE), token
         stated: dict[str, str | None] | None = None
-        if name in _TEXT_ENCODERS:
+        if name in TOKENIZERS:
             tokenizer = self._bundled_tokenizer
             inputs["tokenizer"] = self._embed(tokenizer, self._source(tokenizer, self.model, tokenizer))
         else:
@@ -265,52 +263,40 @@ class TargetPlan:
             inputs[role], weights[role] = self._source(role, source, SINGLE_FILE), decimal(weight)
         return self._add(Draft(f"fuse:{name}", "fuse", name, to_document(fuse.Parameters(name, weights)), inputs))
 
-    @cached_property
-    def _family(self) -> str | None:
-        # Told from the recipe alone: a graph must not change once the checkpoint's own files have been fetched.
-        if {"transformer", "text_encoder_3"} & set(self.recipe.components):
-            return SD3
-        return SDXL if "text_encoder_2" in self.recipe.components else None
-
     @property
-    def _is_refiner(self) -> bool:
-        """Whether the recipe builds SDXL's refiner alone, which has the second text encoder only."""
-        components = self.recipe.components
-        return "text_encoder_2" in components and "text_encoder" not in components
+    def _encoders_family(self) -> str | None:
+        """The family as the parameters of networks have it that many share: whose text encoders these are."""
+        if self.family is None:
+            return None
+        return (FAMILIES[self.family].text_encoders_of or self.family).value
 
     def _interface(self, part: Part) -> dict[str, Any]:
         """The parameters that fix a model's inputs and outputs."""
         recipe = self.recipe
         parameters: dict[str, Any] = {"component": part.component}
-        if part.component == PROJECTION:
-            return parameters
-        if part.component in _TEXT_ENCODERS:
-            # A text encoder's own files do not say which pipeline it belongs to, and its outputs depend on that.
-            parameters |= {"text_sequence_length": recipe.text_sequence_length, "family": self._family}
-            skips = recipe.clip_skip is not None and part.component in _CLIP
-            return parameters | ({"clip_skip": recipe.clip_skip} if skips else {})
-        if part.component == "safety_checker":
-            # The Swift package feeds it a picture of 512 by 512, whatever it has drawn.
-            return parameters | {"latent_height": SAFETY_CHECKER_LATENT, "latent_width": SAFETY_CHECKER_LATENT}
-        parameters |= {"latent_height": recipe.latent.height, "latent_width": recipe.latent.width}
-        if part.component in _DENOISERS:
-            # The Swift package always feeds SD 3's transformer two samples.
-            batch = 2 if part.component == "transformer" else recipe.unet.batch
-            parameters |= {"text_sequence_length": recipe.text_sequence_length, "batch": batch}
+        network = NETWORKS[part.component]
+        if Argument.FAMILY in network.arguments:
+            parameters["family"] = self._encoders_family
+        if Argument.LATENT in network.arguments:
+            fixed = network.latent_size
+            parameters |= {"latent_height": fixed or recipe.latent.height, "latent_width": fixed or recipe.latent.width}
+        if Argument.TEXT in network.arguments:
+            parameters["text_sequence_length"] = recipe.text_sequence_length
+        if recipe.clip_skip is not None and part.component in _CLIP:
+            parameters["clip_skip"] = recipe.clip_skip
+        if Argument.BATCH in network.arguments:
+            parameters["batch"] = network.batch or recipe.unet.batch
         if part.is_unet:
             parameters["controlnet_ready"] = part.name == CONDITIONERS["controlnet"]
             if part.name == CONDITIONERS["t2i_adapter"]:
                 parameters["adapter_ready"] = True
-        if part.component == "t2i_adapter":
-            # So that an adapter for another family is refused at once.
-            parameters["family"] = self._family
-        if part.name == UNET_REFINER or (part.name == "unet" and self._is_refiner):
+        if part.name == UNET_REFINER or (part.name == "unet" and self.family is Family.REFINER):
             # So that another checkpoint under this name is refused at once.
-            parameters["family"] = REFINER
+            parameters["family"] = Family.REFINER.value
         return parameters
 
     def _precision(self, part: Part) -> Precision:
-        return self.recipe.precision_of(part.setting, self._family)
+        return self.recipe.precision_of(part.setting, self.family)
 
     def _attention(self) -> str:
         return (self.recipe.attention_implementation or self.target.attention_implementation).value
@@ -320,7 +306,7 @@ class TargetPlan:
             **self._interface(part),
             precision=self._precision(part),
             deployment_target=self.recipe.deployment_target,
-            attention_implementation=self._attention() if part.component in _DENOISERS else None,
+            attention_implementation=self._attention() if NETWORKS[part.component].denoises else None,
             origin=(self._origin(part).hub or "") if part.name != PROJECTION else "",
         )
         inputs = {"checkpoint": self._checkpoint(part)} | self._prediction(part)
@@ -370,7 +356,7 @@ class TargetPlan:
     def _reference(self, part: Part) -> Draft:
         """The original module's answers, which every verification of a part is compared with."""
         inputs = {"checkpoint": self._checkpoint(part)}
-        if part.component in _DENOISERS:
+        if NETWORKS[part.component].denoises:
             inputs |= self._conditioning(part) | self._prediction(part)
         parameters = reference.Parameters(
             **self._interface(part), precision=self._precision(part), samples=SAMPLES, seed=SEED
@@ -380,7 +366,7 @@ class TargetPlan:
     def _conditioning(self, part: Part) -> dict[str, Draft]:
         """What realistic inputs of a denoiser are computed with: text states and the schedule's time steps."""
         names = ["scheduler"]
-        for encoder, tokenizer in _TEXT_ENCODERS.items():
+        for encoder, tokenizer in TOKENIZERS.items():
             if encoder in self.recipe.components and (encoder != "text_encoder" or part.name != UNET_REFINER):
                 names += [encoder, tokenizer]
         return {name: self._files(name) for name in names}
@@ -388,7 +374,7 @@ class TargetPlan:
     def folders(self) -> dict[str, Draft]:
         """What PyTorch draws with: the checkpoint's folders, by name."""
         names = ["index", "scheduler", "unet", "vae"]
-        for encoder, tokenizer in _TEXT_ENCODERS.items():
+        for encoder, tokenizer in TOKENIZERS.items():
             if encoder in self.recipe.components:
                 names += [encoder, tokenizer]
         return {name: self._files(name) for name in names}

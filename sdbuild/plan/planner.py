@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from sdbuild.checkpoints.files import CheckpointFilesError
+from sdbuild.families import of_components
 from sdbuild.plan.action import Graph
 from sdbuild.plan.draft import TargetPlan
 from sdbuild.plan.errors import PlanError, nearest
@@ -132,6 +133,7 @@ def make_graph(loaded: LoadedRecipe, targets: Mapping[str, Target], options: Opt
             recipe=recipe,
             target=target,
             name=name,
+            family=of_components(recipe.components),
             model=model,
             controlnets=tuple(source(reference, None) for reference in recipe.controlnets),
             t2i_adapters=tuple(source(reference, None) for reference in recipe.t2i_adapters),

@@ -80,7 +80,7 @@ def _variant(recipe: Recipe, bits: SheetBits | None) -> Recipe:
             "components": tuple(component for component in recipe.components if component in _DRAWS),
             "controlnets": (),
             "t2i_adapters": (),
-            "quantization": Quantization() if bits is None else Quantization(unet=bits),
+            "quantization": Quantization() if bits is None else Quantization.model_validate({"unet": bits}),
             "unet": Unet(batch=recipe.unet.batch),
         }
     )

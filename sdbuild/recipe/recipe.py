@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sdbuild.compression import CHOICES, NONE, Compression
+from sdbuild.families import Family, needs_float32
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.references import Lora, ModelReference, Projection, Reference, TextualInversion
 from sdbuild.recipe.settings import (
@@ -181,7 +182,7 @@ class Recipe(Part):
         groups = self.group_size.get(part)
         return (chosen.in_groups(groups) or chosen) if chosen is not None and groups is not None else chosen
 
-    def precision_of(self, part: str, family: str | None = None) -> Precision:
+    def precision_of(self, part: str, family: Family | None = None) -> Precision:
         """The precision of a component, the ControlNets or the T2I-Adapters.
 
         Args:
@@ -192,5 +193,4 @@ class Recipe(Part):
         stated: Precision | None = self.precision.get(part)
         if stated is not None:
             return stated
-        is_xl_vae = part in (Component.VAE_DECODER, Component.VAE_ENCODER) and family in ("sdxl", "sdxl-refiner")
-        return "float32" if is_xl_vae or part == Component.TRANSFORMER else "float16"
+        return "float32" if needs_float32(part, family) else "float16"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from sdbuild.components import settings
 from sdbuild.compression import DOCUMENTATION
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.vocabulary import (
@@ -66,61 +67,21 @@ class PerPart(Part):
         return {part: value for part in type(self).model_fields if (value := getattr(self, part)) is not None}
 
 
-_BITS = f"Bits for each weight of {{}}: {DOCUMENTATION}, or `none` to keep its precision."
-_GROUPS = "Output channels that share a look-up table in {}."
-_PRECISION = "Precision of the weights and the arithmetic of {}."
-_GATES = "What verification asks of {}."
+def _per_part(name: str, kind: Any, text: str, documentation: str) -> type[PerPart]:
+    """A setting with a field for each part that `sdbuild.components` registers.
 
-
-class Quantization(PerPart):
-    """Bits for each weight, by part of the pipeline; a part that is not named keeps its precision."""
-
-    text_encoder: Bits | None = Field(default=None, description=_BITS.format("the text encoder"))
-    text_encoder_2: Bits | None = Field(default=None, description=_BITS.format("the second text encoder"))
-    text_encoder_3: Bits | None = Field(default=None, description=_BITS.format("SD 3's third text encoder, T5"))
-    unet: Bits | None = Field(default=None, description=_BITS.format("the UNet"))
-    unet_refiner: Bits | None = Field(default=None, description=_BITS.format("the refiner's UNet"))
-    transformer: Bits | None = Field(default=None, description=_BITS.format("SD 3's transformer"))
-    vae_decoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's decoder"))
-    vae_encoder: Bits | None = Field(default=None, description=_BITS.format("the VAE's encoder"))
-    safety_checker: Bits | None = Field(default=None, description=_BITS.format("the safety checker"))
-    controlnet: Bits | None = Field(default=None, description=_BITS.format("every ControlNet"))
-    t2i_adapter: Bits | None = Field(default=None, description=_BITS.format("every T2I-Adapter"))
-
-
-class Groups(PerPart):
-    """Output channels that share a look-up table, by part; a part that is not named has one table for each tensor."""
-
-    text_encoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the text encoder"))
-    text_encoder_2: GroupSize | None = Field(default=None, description=_GROUPS.format("SDXL's second text encoder"))
-    unet: GroupSize | None = Field(default=None, description=_GROUPS.format("the UNet"))
-    unet_refiner: GroupSize | None = Field(default=None, description=_GROUPS.format("the refiner's UNet"))
-    vae_decoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the VAE's decoder"))
-    vae_encoder: GroupSize | None = Field(default=None, description=_GROUPS.format("the VAE's encoder"))
-    safety_checker: GroupSize | None = Field(default=None, description=_GROUPS.format("the safety checker"))
-    controlnet: GroupSize | None = Field(default=None, description=_GROUPS.format("every ControlNet"))
-    t2i_adapter: GroupSize | None = Field(default=None, description=_GROUPS.format("every T2I-Adapter"))
-
-
-class Precisions(PerPart):
-    """float16 or float32, by part of the pipeline.
-
-    Where nothing is said, float16, but float32 for SDXL's VAE and for SD 3's transformer.
+    Args:
+        name: the setting's.
+        kind: the type of one part's setting.
+        text: what a field says, with `{}` for the part.
+        documentation: what the whole says.
     """
-
-    text_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the text encoder"))
-    text_encoder_2: Precision | None = Field(default=None, description=_PRECISION.format("the second text encoder"))
-    text_encoder_3: Precision | None = Field(
-        default=None, description=_PRECISION.format("SD 3's third text encoder, T5")
-    )
-    unet: Precision | None = Field(default=None, description=_PRECISION.format("the UNet"))
-    unet_refiner: Precision | None = Field(default=None, description=_PRECISION.format("the refiner's UNet"))
-    transformer: Precision | None = Field(default=None, description=_PRECISION.format("SD 3's transformer"))
-    vae_decoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's decoder"))
-    vae_encoder: Precision | None = Field(default=None, description=_PRECISION.format("the VAE's encoder"))
-    safety_checker: Precision | None = Field(default=None, description=_PRECISION.format("the safety checker"))
-    controlnet: Precision | None = Field(default=None, description=_PRECISION.format("every ControlNet"))
-    t2i_adapter: Precision | None = Field(default=None, description=_PRECISION.format("every T2I-Adapter"))
+    fields: dict[str, Any] = {
+        part: (kind | None, Field(default=None, description=text.format(description)))
+        for part, description in settings().items()
+    }
+    made: type[PerPart] = create_model(name, __base__=PerPart, __module__=__name__, __doc__=documentation, **fields)
+    return made
 
 
 class Gates(Part):
@@ -135,20 +96,35 @@ class Gates(Part):
     palettized_db: Gate | None = Field(default=None, description="Lowest PSNR of the palettized model.")
 
 
-class Verification(PerPart):
-    """Gates of verification, by part of the pipeline."""
-
-    text_encoder: Gates | None = Field(default=None, description=_GATES.format("the text encoder"))
-    text_encoder_2: Gates | None = Field(default=None, description=_GATES.format("the second text encoder"))
-    text_encoder_3: Gates | None = Field(default=None, description=_GATES.format("SD 3's third text encoder, T5"))
-    unet: Gates | None = Field(default=None, description=_GATES.format("the UNet"))
-    unet_refiner: Gates | None = Field(default=None, description=_GATES.format("the refiner's UNet"))
-    transformer: Gates | None = Field(default=None, description=_GATES.format("SD 3's transformer"))
-    vae_decoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's decoder"))
-    vae_encoder: Gates | None = Field(default=None, description=_GATES.format("the VAE's encoder"))
-    safety_checker: Gates | None = Field(default=None, description=_GATES.format("the safety checker"))
-    controlnet: Gates | None = Field(default=None, description=_GATES.format("every ControlNet"))
-    t2i_adapter: Gates | None = Field(default=None, description=_GATES.format("every T2I-Adapter"))
+if TYPE_CHECKING:
+    # Type checkers cannot see the fields, which nobody names: what a part's setting is, `get` says.
+    Quantization: TypeAlias = PerPart
+    Groups: TypeAlias = PerPart
+    Precisions: TypeAlias = PerPart
+    Verification: TypeAlias = PerPart
+else:
+    Quantization = _per_part(
+        "Quantization",
+        Bits,
+        f"Bits for each weight of {{}}: {DOCUMENTATION}, or `none` to keep its precision.",
+        "Bits for each weight, by part of the pipeline; a part that is not named keeps its precision.",
+    )
+    Groups = _per_part(
+        "Groups",
+        GroupSize,
+        "Output channels that share a look-up table in {}.",
+        "Output channels that share a look-up table, by part; a part that is not named has one table for each tensor.",
+    )
+    Precisions = _per_part(
+        "Precisions",
+        Precision,
+        "Precision of the weights and the arithmetic of {}.",
+        "float16 or float32, by part of the pipeline.\n\n"
+        "Where nothing is said, float16, but float32 for SDXL's VAE and for SD 3's transformer.",
+    )
+    Verification = _per_part(
+        "Verification", Gates, "What verification asks of {}.", "Gates of verification, by part of the pipeline."
+    )
 
 
 class ContactSheet(Part):

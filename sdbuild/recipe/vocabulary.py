@@ -8,25 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from sdbuild.components.component import Component as Component
 from sdbuild.compression import CHOICES, NONE
-
-
-class Component(StrEnum):
-    """A model of the pipeline, by its folder's name in a diffusers checkpoint."""
-
-    TEXT_ENCODER = "text_encoder"
-    TEXT_ENCODER_2 = "text_encoder_2"
-    TEXT_ENCODER_3 = "text_encoder_3"
-    UNET = "unet"
-    TRANSFORMER = "transformer"
-    VAE_DECODER = "vae_decoder"
-    VAE_ENCODER = "vae_encoder"
-    SAFETY_CHECKER = "safety_checker"
-
-    @property
-    def checkpoint_folder(self) -> str:
-        """The folder of a diffusers pipeline that holds this component's configuration and weights."""
-        return "vae" if self in (Component.VAE_DECODER, Component.VAE_ENCODER) else self.value
 
 
 class AttentionImplementation(StrEnum):

@@ -19,8 +19,10 @@ from sdbuild.bundle.layout import DOCUMENT, RESOURCES, find_models
 from sdbuild.bundle.settings import swift_package
 from sdbuild.bundle.t5_tokenizer import write_t5_tokenizer
 from sdbuild.bundle.vocabulary import check_ids
+from sdbuild.components import network_of
 from sdbuild.documents import read_json
 from sdbuild.estimate.bundle_memory import MemoryEstimate, ModelMemory, keeps_compressed, summary
+from sdbuild.families.family import PIXELS
 from sdbuild.interface.swift.files import T5_TOKENIZER, base_name
 from sdbuild.stages import Stage
 from sdbuild.stages.account import FILE as ACCOUNT_FILE
@@ -50,10 +52,8 @@ _OPERATING_SYSTEMS = {
     "iOS17": {"iOS": "17.0", "macOS": "14.0"},
     "iOS18": {"iOS": "18.0", "macOS": "15.0"},
 }
-_PIXELS = 8  # rows and columns of the picture for each of the latent image
 # The rest of what the target says went into the estimate.
 _TARGET = ("name", "device", "chip", "os", "os_version", "compute_unit")
-_DENOISERS = ("unet", "controlled_unet", "adapted_unet", "unet_refiner", "transformer")
 
 
 @reads(Parameters)
@@ -137,14 +137,14 @@ def _estimate(models: Mapping[str, Mapping[str, Any]], params: Parameters) -> di
 
 def _settings(part: str, params: Parameters) -> dict[str, Any]:
     """How the recipe had a part's models made."""
-    denoiser = part in _DENOISERS or part.startswith("controlnet-")
+    denoises = network_of(part).denoises
     return {
         "part": part,
         "bits": params.quantization[part],
         "compression": params.compression[part].method if params.quantization[part] else None,
         "group_size": params.compression[part].group_size,
         "precision": params.precision[part],
-        "attention_implementation": params.attention_implementation if denoiser else None,
+        "attention_implementation": params.attention_implementation if denoises else None,
     }
 
 
@@ -164,7 +164,7 @@ def _document(
         **adapters,
         "target": {name: stated["target"][name] for name in _TARGET},
         **facts,
-        "image": {"height": _PIXELS * params.latent.height, "width": _PIXELS * params.latent.width},
+        "image": {"height": PIXELS * params.latent.height, "width": PIXELS * params.latent.width},
         "deployment_target": params.deployment_target,
         "minimum_os": _OPERATING_SYSTEMS[params.deployment_target],
         "compute_unit": params.target.compute_unit,

@@ -16,6 +16,7 @@ from sdbuild.checkpoints.noise_schedule import (
     is_the_packages,
     velocity_tables,
 )
+from sdbuild.families import Family
 
 STABLE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 V = {"prediction_type": "v_prediction"}
@@ -79,10 +80,10 @@ def test_every_scheduler_of_diffusers_that_is_told_nothing_is_read_as_it_reads_i
     ],
 )
 def test_what_the_package_cannot_draw_is_named_with_its_reason(scheduler: dict[str, Any], extension: str) -> None:
-    found = departures(scheduler, {}, "sd1")
+    found = departures(scheduler, {}, Family.SD1)
     assert list(found) == [extension]
     assert len(found[extension]) > 20
-    assert not departures(config(), {}, "sd1")
+    assert not departures(config(), {}, Family.SD1)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +92,11 @@ def test_what_the_package_cannot_draw_is_named_with_its_reason(scheduler: dict[s
 )
 def test_the_packages_own_schedule_is_told(scheduler: dict[str, Any]) -> None:
     assert is_the_packages(scheduler)
-    assert not departures(scheduler, {"scaling_factor": 0.5}, "sdxl")
+    assert not departures(scheduler, {"scaling_factor": 0.5}, Family.SDXL)
 
 
 def test_the_reason_says_both_schedules() -> None:
-    reason = departures(config(beta_schedule="linear", beta_end=0.02), {}, "sdxl")["noise-schedule"]
+    reason = departures(config(beta_schedule="linear", beta_end=0.02), {}, Family.SDXL)["noise-schedule"]
     assert "linear betas from 0.00085 to 0.02 over 1000 steps" in reason
     assert "scaled_linear betas from 0.00085 to 0.012 over 1000 steps alone" in reason
 
@@ -113,14 +114,14 @@ FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps":
     ],
 )
 def test_of_sd3s_flow_the_app_can_set_the_shift_alone(changes: dict[str, Any], said: str) -> None:
-    assert not departures(FLOW | {"shift": 1.5}, {"shift_factor": 0.0609}, "sd3")
-    assert said in departures(FLOW | changes, {}, "sd3")["flow-schedule"]
+    assert not departures(FLOW | {"shift": 1.5}, {"shift_factor": 0.0609}, Family.SD3)
+    assert said in departures(FLOW | changes, {}, Family.SD3)["flow-schedule"]
 
 
 def test_latents_that_need_more_than_one_factor_are_named() -> None:
     playground = {"latents_mean": [-1.6, 2.2, -0.2, 0.1], "latents_std": [8.4, 5.9, 6.6, 5.2], "scaling_factor": 0.5}
-    assert list(departures(config(), playground, "sdxl")) == ["latent-statistics"]
-    assert list(departures(config(), {"shift_factor": 0.1159}, "sdxl")) == ["latent-shift"]
+    assert list(departures(config(), playground, Family.SDXL)) == ["latent-statistics"]
+    assert list(departures(config(), {"shift_factor": 0.1159}, Family.SDXL)) == ["latent-shift"]
 
 
 def test_velocity_is_turned_where_the_package_can_draw_with_the_noise() -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from sdbuild.builtin.tiny import generate
 from sdbuild.checkpoints.facts import known_facts, read_checkpoint_facts, read_component_facts
-from sdbuild.checkpoints.published import PUBLISHED
+from sdbuild.families import FAMILIES, Family
 from sdbuild.recipe.diagnostics import RecipeError
 from sdbuild.recipe.references import ModelReference
 from sdbuild.recipe.vocabulary import Component
 
+PUBLISHED = dict(FAMILIES[Family.SD1].published.configs["unet"])
 SD1_UNET = {"cross_attention_dim": 768, "block_out_channels": [320, 640, 1280, 1280]}
 SD2_UNET = {"cross_attention_dim": 1024, "block_out_channels": [320, 640, 1280, 1280], "use_linear_projection": True}
 SDXL_UNET = {
@@ -114,10 +115,10 @@ def test_parameters_are_counted_over_shards_of_one_variant(tmp_path: Path) -> No
 
 
 def test_a_configuration_stands_in_for_missing_weights(tmp_path: Path) -> None:
-    assert read_checkpoint_facts(pipeline(tmp_path / "a", PUBLISHED["sd1"]["unet"])).parameters("unet") == 859_520_964
+    assert read_checkpoint_facts(pipeline(tmp_path / "a", PUBLISHED)).parameters("unet") == 859_520_964
     # One that does not say which blocks the network has tells no count; one that says it in no known way is refused.
     assert read_checkpoint_facts(pipeline(tmp_path / "b", SD1_UNET)).parameters("unet") is None
-    strange = PUBLISHED["sd1"]["unet"] | {"block_out_channels": "many"}
+    strange = {**PUBLISHED, "block_out_channels": "many"}
     with pytest.raises(RecipeError, match="`block_out_channels` is 'many', and must be a list"):
         read_checkpoint_facts(pipeline(tmp_path / "c", strange))
 

@@ -20,8 +20,9 @@ from sdbuild.checkpoints.architecture import (
     unet_needs,
 )
 from sdbuild.checkpoints.facts import CheckpointFacts, ComponentFacts, known_facts
-from sdbuild.checkpoints.published import PUBLISHED, T2I_ADAPTERS
+from sdbuild.checkpoints.published import T2I_ADAPTERS
 from sdbuild.estimate.bundle_memory import RESERVE, MemoryEstimate, ModelMemory, estimate
+from sdbuild.families import FAMILIES
 from sdbuild.recipe.catalogue import catalogue_directories
 from sdbuild.recipe.load import load_target
 from sdbuild.recipe.recipe import Recipe
@@ -30,6 +31,7 @@ from sdbuild.recipe.vocabulary import AttentionImplementation
 
 TARGETS = catalogue_directories("targets", Path(__file__).parent)
 GIGABYTE = 10**9
+PUBLISHED = {family.value: described.published.configs for family, described in FAMILIES.items()}
 
 VERSIONS = {
     "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -46,8 +48,8 @@ def elements(shapes: dict[str, tuple[int, ...]], prefixes: tuple[str, ...] = (""
 def test_counts_of_weights_are_exact(family: str) -> None:
     shape, folders = Shape(8, 8), PUBLISHED[family]
     linear = {"use_linear_projection": True}  # a linear layer has as many weights as a convolution with one point
-    assert unet_needs(folders["unet"], shape).parameters == elements(topology.unet(folders["unet"] | linear))
-    vae = topology.vae(folders["vae"] | {"in_channels": 3, "out_channels": 3})
+    assert unet_needs(folders["unet"], shape).parameters == elements(topology.unet({**folders["unet"], **linear}))
+    vae = topology.vae({**folders["vae"], "in_channels": 3, "out_channels": 3})
     assert decoder_needs(folders["vae"], shape).parameters == elements(vae, ("decoder", "post_quant"))
     assert encoder_needs(folders["vae"], shape).parameters == elements(vae, ("encoder", "quant"))
 
@@ -72,7 +74,7 @@ def test_published_counts() -> None:
     assert list(adapters.values()) == [77_000_640, 79_028_160]
     light = {"adapter_type": "light_adapter", "channels": [320, 640, 1280], "num_res_blocks": 4, "downscale_factor": 8}
     assert adapter_kinds.needs(light, Shape(64, 64)).parameters == 18_689_200
-    consistency = unet_needs(PUBLISHED["sd1"]["unet"] | {"time_cond_proj_dim": 256}, Shape(64, 64))
+    consistency = unet_needs({**PUBLISHED["sd1"]["unet"], "time_cond_proj_dim": 256}, Shape(64, 64))
     assert consistency.parameters == counts["sd1"] + 256 * 320
 
 

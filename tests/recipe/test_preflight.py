@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdbuild.checkpoints.facts import CheckpointFacts, ComponentFacts
+from sdbuild.families import Family
 from sdbuild.recipe.catalogue import catalogue_directories
 from sdbuild.recipe.diagnostics import Severity
 from sdbuild.recipe.load import load_recipe, load_target
@@ -38,7 +39,7 @@ def facts(family: str | None, *, parameters: int | None = 1000, **configs: dict[
     denoiser = "transformer" if family == "sd3" else "unet"
     names = ["text_encoder", denoiser, "vae"] + (["text_encoder_2"] if family in ("sdxl", "sd3") else [])
     folders = {name: ComponentFacts(configs.get(name, {}), None, parameters) for name in names}
-    return CheckpointFacts(family, folders)  # type: ignore[arg-type]
+    return CheckpointFacts(None if family is None else Family(family), folders)
 
 
 def broken(
@@ -95,6 +96,21 @@ def test_the_refiner_alone_has_the_second_text_encoder_only(tmp_path: Path) -> N
     assert broken(tmp_path, None, alone) == {}
     assert set(broken(tmp_path, known, XL)) == {"component-missing-from-checkpoint"}
     assert set(broken(tmp_path, known)) == {"component-missing-from-checkpoint", "component-required-by-family"}
+
+
+@pytest.mark.parametrize("known", [None, facts("sdxl", unet={"block_out_channels": [320, 640, 1280]})])
+def test_the_refiners_fourth_level_divides_the_latent_too(tmp_path: Path, known: CheckpointFacts | None) -> None:
+    latent = {"latent": "{height: 92, width: 92}"}
+    refiner = {"refiner": '{version: "builtin:some-refiner"}'}
+    assert broken(tmp_path, known, XL | latent) == {}
+    assert set(broken(tmp_path, known, XL | latent | refiner)) == {"latent-not-divisible"}
+
+
+@pytest.mark.parametrize("part", ["text_encoder_3", "transformer"])
+def test_every_part_can_have_groups(tmp_path: Path, part: str) -> None:
+    groups = {"minimum_deployment_target": "macOS15", "quantization": f"{{{part}: 4}}", "group_size": f"{{{part}: 16}}"}
+    components = {"components": "[text_encoder, text_encoder_2, text_encoder_3, transformer, vae_decoder]"}
+    assert "app" not in "".join(broken(tmp_path, None, SD3 | components | groups))
 
 
 def test_a_refiner_beside_the_base(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from sdbuild.bundle.linter.models import Sizes
 from sdbuild.bundle.linter.tokenizer import lint_new_tokens
 from sdbuild.bundle.linter.violation import Violation
 from sdbuild.bundle.schema import mistakes
+from sdbuild.families import FAMILIES
 from sdbuild.interface.swift.files import COMPILED
 from sdbuild.interface.swift.rows import CHUNKED, CONDITIONERS
 
 _WHERE = "bundle.json"
-_KINDS = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl", "sd3": "sd3"}
+_KINDS = {family.value: described.pipeline for family, described in FAMILIES.items()}
 
 
 def lint_document(

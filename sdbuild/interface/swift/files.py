@@ -29,8 +29,8 @@ BASE_NAMES = {
 }
 """Part → what its model is called in `Resources`, without suffix."""
 
-CONDITIONERS = {"controlnet": "controlled_unet", "t2i_adapter": "adapted_unet"}
-"""Models of which a bundle has any number in a folder → the UNet that takes what they give."""
+FOLDERS = ("controlnet", "t2i_adapter")
+"""Parts of which a bundle has any number, each kind in a folder of its own."""
 
 
 def conditioner_name(version: str) -> str:
@@ -49,6 +49,6 @@ def base_name(part: str) -> str:
         KeyError: there is no such part.
     """
     folder, _, name = part.partition("-")
-    if folder in CONDITIONERS:
+    if folder in FOLDERS:
         return f"{folder}/{name}"
     return BASE_NAMES[part]

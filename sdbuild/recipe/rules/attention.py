@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdbuild.checkpoints.architecture import if_known, score_bytes
-from sdbuild.checkpoints.facts import XL_FAMILIES
 from sdbuild.estimate.bundle_memory import shape_of
-from sdbuild.recipe.rules.derived import family_of
+from sdbuild.families import XL_FAMILIES
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import AttentionImplementation, Component, ComputeUnit
 
@@ -35,7 +34,7 @@ def _original_on_neural_engine(context: Context) -> Iterator[Finding]:
 def _split_einsum_v2_sdxl(context: Context) -> Iterator[Finding]:
     """SPLIT_EINSUM_V2 is not for SDXL."""
     v2 = context.recipe.attention_implementation is AttentionImplementation.SPLIT_EINSUM_V2
-    if v2 and family_of(context) in XL_FAMILIES:
+    if v2 and context.family in XL_FAMILIES:
         message = f"SPLIT_EINSUM_V2 with an SDXL checkpoint for `{context.target.name}`"
         yield Finding(("attention_implementation",), message, "write `attention_implementation: SPLIT_EINSUM`")
 

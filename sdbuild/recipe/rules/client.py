@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.checkpoints.facts import XL_FAMILIES
 from sdbuild.checkpoints.noise_schedule import V_PREDICTION, departures
+from sdbuild.families import XL_FAMILIES
 from sdbuild.recipe.diagnostics import Severity
-from sdbuild.recipe.rules.derived import family_of
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import Component
 
@@ -47,7 +46,7 @@ def _schedule(context: Context) -> Iterator[Finding]:
 def _not_square(context: Context) -> Iterator[Finding]:
     """SDXL's pictures are square."""
     latent = context.recipe.latent
-    if family_of(context) in XL_FAMILIES and latent.height != latent.width:
+    if context.family in XL_FAMILIES and latent.height != latent.width:
         message = f"pictures of {latent.picture}: the Swift package tells SDXL one number for both sides"
         help_ = "`bundle.json` gives it the longer side, which draws nearly the same; square pictures are told exactly"
         yield Finding(("latent",), message, help_)

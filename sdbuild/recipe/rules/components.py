@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.recipe.rules.derived import family_of, title
+from sdbuild.components import folder_of
+from sdbuild.components.component import Component
+from sdbuild.families import FAMILIES, Ability, Family
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.settings import Unet
-from sdbuild.recipe.vocabulary import CONTROLNET, T2I_ADAPTER, UNET_REFINER, Component
+from sdbuild.recipe.vocabulary import CONTROLNET, T2I_ADAPTER, UNET_REFINER
 
 
 @rule(
@@ -20,7 +22,7 @@ def _component_missing(context: Context) -> Iterator[Finding]:
     if context.facts is None:
         return
     for index, component in enumerate(context.recipe.components):
-        given = context.recipe.vae is not None and component.checkpoint_folder == "vae"
+        given = context.recipe.vae is not None and folder_of(component) == "vae"
         if component not in context.facts.components and not given:
             has = ", ".join(sorted(context.facts.components))
             yield Finding(
@@ -38,14 +40,10 @@ def _component_required(context: Context) -> Iterator[Finding]:
 
     SDXL and SD 3 have two text encoders, SDXL's refiner the second alone; SD 3 has its transformer instead of a UNet.
     """
-    family = family_of(context) or ""
-    both = [Component.TEXT_ENCODER, Component.TEXT_ENCODER_2]
-    encoders = {"sdxl": both, "sd3": both, "sdxl-refiner": both[1:]}.get(family, both[:1])
-    denoiser = Component.TRANSFORMER if family == "sd3" else Component.UNET
-    if context.recipe.multilingual_projection is not None and len(encoders) == 1:
-        encoders = []
-    required = [*encoders, denoiser, Component.VAE_DECODER]
-    for component in required:
+    family = FAMILIES[context.family or Family.SD1]
+    multilingual = context.recipe.multilingual_projection is not None and family.can(Ability.MULTILINGUAL_PROJECTION)
+    projected = Component.TEXT_ENCODER if multilingual else None
+    for component in (each for each in family.required if each is not projected):
         if component not in context.recipe.components:
             yield Finding(("components",), f"`{component}` is not among the components", f"add `{component}`")
 
@@ -82,9 +80,9 @@ def _setting_without_component(context: Context) -> Iterator[Finding]:
 def _vae_encoder_unsupported(context: Context) -> Iterator[Finding]:
     """A VAE encoder, for image to image, is for SD 1.x, SD 2.x and SDXL."""
     components = context.recipe.components
-    if Component.VAE_ENCODER in components and family_of(context) == "sd3":
+    if Component.VAE_ENCODER in components and not context.can(Ability.IMAGE_TO_IMAGE):
         place = ("components", components.index(Component.VAE_ENCODER))
-        yield Finding(place, "a VAE encoder with an SD 3 checkpoint", "remove `vae_encoder`")
+        yield Finding(place, f"a VAE encoder with an {context.title} checkpoint", "remove `vae_encoder`")
 
 
 @rule(
@@ -95,6 +93,6 @@ def _vae_encoder_unsupported(context: Context) -> Iterator[Finding]:
 def _safety_checker_unsupported(context: Context) -> Iterator[Finding]:
     """A safety checker is for SD 1.x and SD 2.x."""
     components = context.recipe.components
-    if Component.SAFETY_CHECKER in components and (family := title(context)):
+    if Component.SAFETY_CHECKER in components and not context.can(Ability.SAFETY_CHECKER):
         place = ("components", components.index(Component.SAFETY_CHECKER))
-        yield Finding(place, f"a safety checker with an {family} checkpoint", "remove `safety_checker`")
+        yield Finding(place, f"a safety checker with an {context.title} checkpoint", "remove `safety_checker`")

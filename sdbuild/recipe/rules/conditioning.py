@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdbuild.checkpoints.adapter_kinds import FULL_XL, published_config
 from sdbuild.checkpoints.facts import known_facts
-from sdbuild.recipe.rules.derived import family_of, title
+from sdbuild.families import FAMILIES, Ability, Family
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import Component
 
@@ -31,8 +31,8 @@ def _controlnet_with_batch_1(context: Context) -> Iterator[Finding]:
 )
 def _controlnet_unsupported(context: Context) -> Iterator[Finding]:
     """ControlNets are for SD 1.x and SD 2.x."""
-    if context.recipe.controlnets and (family := title(context)):
-        yield Finding(("controlnets",), f"ControlNets with an {family} checkpoint", "remove them")
+    if context.recipe.controlnets and not context.can(Ability.CONTROLNETS):
+        yield Finding(("controlnets",), f"ControlNets with an {context.title} checkpoint", "remove them")
 
 
 @rule(
@@ -58,9 +58,9 @@ def _controlnet_on_m1(context: Context) -> Iterator[Finding]:
 )
 def _unsupported_family(context: Context) -> Iterator[Finding]:
     """T2I-Adapters are for SD 1.x and SDXL's base."""
-    family = family_of(context)
-    if context.recipe.t2i_adapters and family not in ("sd1", "sdxl", None):
-        yield Finding(("t2i_adapters",), f"T2I-Adapters with a checkpoint of the family {family}", "remove them")
+    if context.recipe.t2i_adapters and not context.can(Ability.T2I_ADAPTERS):
+        message = f"T2I-Adapters with a checkpoint of the family {context.family}"
+        yield Finding(("t2i_adapters",), message, "remove them")
 
 
 @rule(
@@ -70,13 +70,13 @@ def _unsupported_family(context: Context) -> Iterator[Finding]:
 )
 def _another_family(context: Context) -> Iterator[Finding]:
     """A published T2I-Adapter was trained for the checkpoint's family."""
-    family = family_of(context)
+    family = context.family
     for index, adapter in enumerate(context.recipe.t2i_adapters):
         config = published_config(adapter)
         if config is None or family is None:
             continue
-        if (config["adapter_type"] == FULL_XL) != (family == "sdxl"):
-            wanted = "SDXL" if family == "sdxl" else "Stable Diffusion 1"
+        if (config["adapter_type"] == FULL_XL) != (family is Family.SDXL):
+            wanted = FAMILIES[Family.SDXL if family is Family.SDXL else Family.SD1].title
             message = f"`{adapter.version}` was trained for another family than {family}"
             yield Finding(("t2i_adapters", index, "version"), message, f"name an adapter for {wanted}")
 
@@ -91,9 +91,9 @@ def _refiner_without_base(context: Context) -> Iterator[Finding]:
     recipe = context.recipe
     if recipe.refiner is None:
         return
-    if family_of(context) != "sdxl" or Component.UNET not in recipe.components:
+    if context.family is not Family.SDXL or Component.UNET not in recipe.components:
         yield Finding(("refiner",), "a refiner without SDXL's base", "remove it, or name SDXL's base under `model`")
     known = known_facts(recipe.refiner)
-    if known is not None and known.family != "sdxl-refiner":
+    if known is not None and known.family is not Family.REFINER:
         message = f"`{recipe.refiner.version}` is no refiner but {known.family}"
         yield Finding(("refiner", "version"), message, "name a refiner's checkpoint")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.checkpoints.facts import XL_FAMILIES
+from sdbuild.families import FAMILIES, XL_FAMILIES, Ability, Family
 from sdbuild.recipe.diagnostics import one_of
-from sdbuild.recipe.rules.derived import family_of
 from sdbuild.recipe.rules.rule import Context, Finding, rule
-
-_SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sd3")
 
 
 @rule(
@@ -19,9 +16,8 @@ _SUPPORTED = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sd3")
 )
 def _unsupported_family(context: Context) -> Iterator[Finding]:
     """The checkpoint is of a family that can be built: SD 1.x, SD 2.x, SDXL base or its refiner, or SD 3."""
-    if context.facts is not None and context.facts.family not in _SUPPORTED:
-        known = context.facts.family or "of no known family"
-        yield Finding(("model", "version"), f"the checkpoint is {known}", f"use one of {one_of(_SUPPORTED)}")
+    if context.facts is not None and context.facts.family is None:
+        yield Finding(("model", "version"), "the checkpoint is of no known family", f"use one of {one_of(FAMILIES)}")
 
 
 @rule(
@@ -66,8 +62,8 @@ def _not_for_the_swift_package(context: Context) -> Iterator[Finding]:
 )
 def _sdxl_needs_ios_17(context: Context) -> Iterator[Finding]:
     """SDXL is for targets with iOS 17, macOS 14 or newer."""
-    if family_of(context) in XL_FAMILIES:
-        yield from before_ios_17(context, "SDXL")
+    if context.family in XL_FAMILIES:
+        yield from _before_its_client(context)
 
 
 @rule(
@@ -77,8 +73,8 @@ def _sdxl_needs_ios_17(context: Context) -> Iterator[Finding]:
 )
 def _sd3_needs_ios_17(context: Context) -> Iterator[Finding]:
     """SD 3 is for targets with iOS 17, macOS 14 or newer."""
-    if family_of(context) == "sd3":
-        yield from before_ios_17(context, "SD 3")
+    if context.family is Family.SD3:
+        yield from _before_its_client(context)
 
 
 @rule(
@@ -89,14 +85,14 @@ def _sd3_needs_ios_17(context: Context) -> Iterator[Finding]:
 def _sd3_on_neural_engine(context: Context) -> Iterator[Finding]:
     """SD 3 is for targets whose compute unit leaves the Neural Engine out."""
     target = context.target
-    if family_of(context) == "sd3" and target.compute_unit.may_use_neural_engine:
-        message = f"SD 3 for `{target.name}`, which runs on {target.compute_unit}"
+    if not context.can(Ability.NEURAL_ENGINE) and target.compute_unit.may_use_neural_engine:
+        message = f"{context.title} for `{target.name}`, which runs on {target.compute_unit}"
         yield Finding(("targets",), message, "use a target that runs on CPU_AND_GPU")
 
 
-def before_ios_17(context: Context, model: str) -> Iterator[Finding]:
-    """A target whose system is older than the Swift package's pipeline for a model."""
-    target = context.target
-    if target.os_generation < 17:
-        message = f"{model} for `{target.name}`, which has {target.system}"
+def _before_its_client(context: Context) -> Iterator[Finding]:
+    """A target whose system is older than the Swift package's pipeline for the family."""
+    target, family = context.target, context.descriptor
+    if family is not None and target.os_generation < family.minimum_generation:
+        message = f"{family.title} for `{target.name}`, which has {target.system}"
         yield Finding(("targets",), message, "use a target with iOS 17 or macOS 14")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import lcm
 
-from sdbuild.checkpoints.facts import XL_FAMILIES
+from sdbuild.checkpoints.facts import known_facts
+from sdbuild.families import FAMILIES, XL_FAMILIES, Family
 from sdbuild.recipe.diagnostics import one_of
-from sdbuild.recipe.rules.derived import family_of, patch_size
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import ComputeUnit
 
@@ -21,7 +22,7 @@ _LARGEST_XL_LATENT = 96
 )
 def _latent_not_divisible(context: Context) -> Iterator[Finding]:
     """Latent height and width are multiples of what the UNet's levels divide by, or of the transformer's patches."""
-    divisor = patch_size(context) if family_of(context) == "sd3" else 2 ** (_levels(context) - 1)
+    divisor = _divisor(context)
     for side in ("height", "width"):
         size = getattr(context.recipe.latent, side)
         if size % divisor:
@@ -40,7 +41,7 @@ def _latent_larger_than_positions(context: Context) -> Iterator[Finding]:
     positions = context.facts.config("transformer").get("pos_embed_max_size") if context.facts is not None else None
     if not positions:
         return
-    largest = int(positions) * patch_size(context)
+    largest = int(positions) * _divisor(context)
     for side in ("height", "width"):
         size = getattr(context.recipe.latent, side)
         if size > largest:
@@ -57,7 +58,7 @@ def _latent_larger_than_positions(context: Context) -> Iterator[Finding]:
 def _sdxl_size_on_neural_engine(context: Context) -> Iterator[Finding]:
     """SDXL on the Neural Engine has latents of 96×96 or fewer points."""
     latent, target = context.recipe.latent, context.target
-    if target.compute_unit is not ComputeUnit.CPU_AND_NE or family_of(context) not in XL_FAMILIES:
+    if target.compute_unit is not ComputeUnit.CPU_AND_NE or context.family not in XL_FAMILIES:
         return
     if latent.height * latent.width > _LARGEST_XL_LATENT**2:
         message = f"SDXL with latents of {latent.height}x{latent.width} on the Neural Engine of `{target.name}`"
@@ -86,11 +87,15 @@ def _non_square_on_neural_engine(context: Context) -> Iterator[Finding]:
 )
 def _batch_1_sdxl(context: Context) -> Iterator[Finding]:
     """SDXL's UNet has batch 2."""
-    if context.recipe.unet.batch == 1 and family_of(context) in XL_FAMILIES:
+    if context.recipe.unet.batch == 1 and context.family in XL_FAMILIES:
         yield Finding(("unet", "batch"), "a UNet of batch 1 for SDXL", "write `batch: 2`")
 
 
-def _levels(context: Context) -> int:
-    """How many levels the UNet has."""
-    blocks = context.facts.unet_config.get("block_out_channels") if context.facts is not None else None
-    return len(blocks) if blocks else 3 if family_of(context) == "sdxl" and not context.recipe.refiner else 4
+def _divisor(context: Context) -> int:
+    """What both sides of the latent are multiples of, for the pipeline's denoiser and for the refiner beside it."""
+    family = FAMILIES[context.family or Family.SD1]
+    divisors = [family.divisor(context.configs())]
+    if context.recipe.refiner is not None:
+        known = known_facts(context.recipe.refiner)
+        divisors.append(FAMILIES[Family.REFINER].divisor({} if known is None else {"unet": known.unet_config}))
+    return lcm(*divisors)

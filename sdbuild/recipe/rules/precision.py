@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.checkpoints.facts import XL_FAMILIES
-from sdbuild.recipe.rules.derived import family_of
+from sdbuild.families import XL_FAMILIES
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import CONTROLNET, T2I_ADAPTER, UNET_REFINER, Component, ComputeUnit
 
@@ -17,7 +16,7 @@ from sdbuild.recipe.vocabulary import CONTROLNET, T2I_ADAPTER, UNET_REFINER, Com
 )
 def _precision_for_sdxl_vae(context: Context) -> Iterator[Finding]:
     """SDXL's own VAE is float32, unless its configuration says that it needs no upcast."""
-    if family_of(context) not in XL_FAMILIES or context.recipe.vae is not None:
+    if context.family not in XL_FAMILIES or context.recipe.vae is not None:
         return
     if context.facts is not None and context.facts.config("vae").get("force_upcast") is False:
         return

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdbuild.checkpoints.facts import CheckpointFacts
+from sdbuild.families import FAMILIES, Ability, Family, of_components
+from sdbuild.families.family import Configs, Descriptor
 from sdbuild.recipe.diagnostics import Severity
 from sdbuild.recipe.lock import Lock
 from sdbuild.recipe.recipe import Recipe
@@ -31,6 +33,29 @@ class Context:
     facts: CheckpointFacts | None
     root: Mapping
     lock: Lock | None = None
+
+    @property
+    def family(self) -> Family | None:
+        """The checkpoint's; by the recipe's components where no facts are known. None where neither tells."""
+        return self.facts.family if self.facts is not None else of_components(self.recipe.components)
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        """What is said of the family."""
+        return None if self.family is None else FAMILIES[self.family]
+
+    def can(self, ability: Ability) -> bool:
+        """Whether the family's pipeline can be asked for it; an undecided family can."""
+        return self.descriptor is None or self.descriptor.can(ability)
+
+    @property
+    def title(self) -> str:
+        """What people call the family."""
+        return "unknown" if self.descriptor is None else self.descriptor.title
+
+    def configs(self) -> Configs:
+        """The configurations of the checkpoint's folders, as far as they are known."""
+        return {} if self.facts is None else {name: facts.config for name, facts in self.facts.folders.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdbuild.families import FAMILIES
 from sdbuild.recipe.references import ModelKind
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import Component
@@ -47,7 +48,10 @@ def _single_file_without_tokenizer(context: Context) -> Iterator[Finding]:
 def _single_file_without_prediction_type(context: Context) -> Iterator[Finding]:
     """A recipe with a single file of SD 2.x says what the UNet predicts."""
     model, facts = context.recipe.model, context.facts
-    if model.is_single_file and facts is not None and facts.family == "sd2" and facts.prediction_type is None:
+    if model.is_single_file and facts is not None and facts.family is not None and facts.prediction_type is None:
+        said = FAMILIES[facts.family].single_file
+        if said is None or not said.predictions:
+            return
         help_ = (
             "write `prediction_type: epsilon` for a 512×512 model, `prediction_type: v_prediction` for a 768×768 one"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdbuild.recipe.rules.derived import family_of
+from sdbuild.families import Ability, Family
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 from sdbuild.recipe.vocabulary import Component
 
@@ -38,8 +38,9 @@ def _text_sequence_too_long(context: Context) -> Iterator[Finding]:
 def _text_length_sd3(context: Context) -> Iterator[Finding]:
     """SD 3's text has 77 tokens."""
     length = context.recipe.text_sequence_length
-    if family_of(context) == "sd3" and length < _TOKENS:
-        yield Finding(("text_sequence_length",), f"{length} tokens for SD 3", f"write {_TOKENS}, or leave it out")
+    if context.family is Family.SD3 and length < _TOKENS:
+        message = f"{length} tokens for {context.title}"
+        yield Finding(("text_sequence_length",), message, f"write {_TOKENS}, or leave it out")
 
 
 @rule(
@@ -52,7 +53,7 @@ def _multilingual(context: Context) -> Iterator[Finding]:
     recipe, place = context.recipe, ("multilingual_projection",)
     if recipe.multilingual_projection is None:
         return
-    if family_of(context) not in ("sd1", "sd2", None):
+    if not context.can(Ability.MULTILINGUAL_PROJECTION):
         yield Finding(place, "a multilingual projection with another family than SD 1 and 2", "remove it")
     if recipe.text_sequence_length != _MULTILINGUAL_TOKENS:
         message = f"{recipe.text_sequence_length} tokens with a multilingual projection"
@@ -73,8 +74,8 @@ def _unsupported(context: Context) -> Iterator[Finding]:
     recipe, place = context.recipe, ("textual_inversions",)
     if not recipe.textual_inversions:
         return
-    if family_of(context) == "sd3":
-        yield Finding(place, "textual inversions with an SD 3 checkpoint", "remove them")
+    if not context.can(Ability.TEXTUAL_INVERSIONS):
+        yield Finding(place, f"textual inversions with an {context.title} checkpoint", "remove them")
     elif not {*_ENCODERS} & {*recipe.components}:
         help_ = "remove them, or add `text_encoder` to the components"
         yield Finding(place, "textual inversions without a text encoder", help_)
