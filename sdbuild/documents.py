@@ -56,7 +56,7 @@ def read_bytes(path: Path, limit: int = LONGEST_TEXT) -> bytes:
         status = os.fstat(file.fileno())
         if status.st_size > limit:
             raise DocumentError(f"it has {status.st_size} bytes, more than the {limit} that one of its kind can have")
-        data = file.read(limit + 1)
+        data = file.read(status.st_size + 1)  # not the limit: as many bytes would be set aside at once
     if len(data) > limit:
         raise DocumentError(f"it has more than the {limit} bytes that one of its kind can have")
     return data

@@ -79,7 +79,7 @@ class Blobs:
         sha256, status = self._stats.digest(path)
         note = self._layout.references(sha256) / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         data = json.dumps({"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}).encode()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # no note yet, or something else in its place
             if note.read_bytes() == data:
                 return sha256, status
         self._layout.write(note, data)
