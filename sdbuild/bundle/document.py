@@ -137,7 +137,8 @@ def checkpoint_facts(index: Path, other_vae: Path | None = None, *, gives_noise:
             "shift_factor": vae.get("shift_factor") or 0.0,
             "latent_channels": vae.get("latent_channels") or autoencoder.channels,
         }
-        | statistics,
+        # Both models apply them, so that the factor is all that a client needs.
+        | ({"statistics_in_models": statistics} if statistics else {}),
         "force_zeros_for_empty_prompt": bool(_index(index).get(_ZEROS, family.force_zeros_for_empty_prompt)),
     }
 

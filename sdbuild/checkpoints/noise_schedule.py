@@ -112,8 +112,6 @@ def departures(scheduler: Config, vae: Config, family: Family | None) -> dict[st
     shifts = family is not None and FAMILIES[family].autoencoder.shift_factor != 0
     flows = family is not None and FAMILIES[family].sampling is Sampling.FLOW
     found = dict(_departures_of_flow(scheduler) if flows else _departures_of_noise(scheduler))
-    if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
-        found["latent-statistics"] = "each latent channel has a mean and a spread, and the package knows one factor"
     if not shifts and vae.get("shift_factor"):
         found["latent-shift"] = f"latents are shifted by {vae['shift_factor']:g}, which the package does for SD 3 alone"
     return found

@@ -25,6 +25,7 @@ class BuildArguments:
         family: the checkpoint's. A text encoder's own files do not say whether it is SDXL's first, a
             T2I-Adapter is judged by it, and a small refiner may look like a base model; everything else is read from
             the files.
+        latent_statistics: whether a VAE that has a mean and a spread of latents applies them itself.
         clip_skip: how many of a CLIP text encoder's last layers its hidden states are taken before.
         query_chunk: the length of a piece of the query sequence in SPLIT_EINSUM_V2.
     """
@@ -37,6 +38,7 @@ class BuildArguments:
     controlnet_ready: bool = False
     adapter_ready: bool = False
     family: Family | None = None
+    latent_statistics: bool = False
     clip_skip: int = 0
     query_chunk: int = QUERY_CHUNK
 

@@ -146,7 +146,16 @@ def multilingual_projection(component: str, checkpoint: Path, arguments: BuildAr
 def vae_decoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
     """Diffusers' autoencoder, decoding."""
     model = _load(_autoencoder(checkpoint), checkpoint)
-    return Original(model, lambda z: (model.decode(z).sample,))
+    mean, deviation = _statistics(model, arguments)
+    return Original(model, lambda z: (model.decode(z * deviation + mean).sample,))
+
+
+def _statistics(model: Any, arguments: BuildArguments) -> tuple[Tensor, Tensor]:
+    """Mean and spread of latents, as diffusers' SDXL pipelines lay them over what they decode; else 0 and 1."""
+    mean, deviation = (getattr(model.config, name, None) for name in ("latents_mean", "latents_std"))
+    if not arguments.latent_statistics or mean is None or deviation is None:
+        return torch.zeros(()), torch.ones(())
+    return torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(deviation).view(1, -1, 1, 1)
 
 
 def vae_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> Original:
@@ -154,6 +163,7 @@ def vae_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> 
     from diffusers import AutoencoderTiny
 
     model = _load(_autoencoder(checkpoint), checkpoint)
+    mean, deviation = _statistics(model, arguments)
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         if isinstance(model, AutoencoderTiny):
@@ -161,7 +171,10 @@ def vae_encoder(component: str, checkpoint: Path, arguments: BuildArguments) -> 
             return (torch.cat([latents, torch.full_like(latents, -30.0)], dim=1),)
         # Not the distribution's parameters: those have their log variance clamped.
         moments = model.encoder(x)
-        return (moments if model.quant_conv is None else model.quant_conv(moments),)
+        moments = moments if model.quant_conv is None else model.quant_conv(moments)
+        center, log_variance = moments.chunk(2, dim=1)
+        # Of a sample, exp(log_variance / 2) × noise + center, the same mean and spread are taken off.
+        return (torch.cat([(center - mean) / deviation, log_variance - 2 * deviation.log()], dim=1),)
 
     return Original(model, run)
 

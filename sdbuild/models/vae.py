@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from sdbuild.checkpoints.checkpoint import Checkpoint
+from sdbuild.checkpoints.checkpoint import Checkpoint, ConstantWeight
 from sdbuild.checkpoints.tiny_autoencoder import TINY_CLASS
 from sdbuild.models.arguments import BuildArguments
 from sdbuild.models.attention import split_heads_and_queries
@@ -18,7 +19,7 @@ from sdbuild.models.component import ComponentModel, read_config
 from sdbuild.models.layers import WideRangeGroupNorm, pointwise, replace_group_norms
 from sdbuild.models.unet import instantiate
 from sdbuild.models.weights import map_weights
-from sdbuild.tensors import TensorSpec
+from sdbuild.tensors import TensorSpec, Weight
 
 # The middle block attends from every latent pixel to every other with a single head: 512 MB of float16 weights at
 # 128×128 latents. In pieces of this many queries they are 32 MB, and 8 MB at 64×64.
@@ -52,30 +53,75 @@ class SpatialAttention(nn.Module):
         return output
 
 
+class LatentStatistics(nn.Module):
+    """The mean and spread of each latent channel, (1, C, 1, 1), by which latents of spread 1 are told.
+
+    diffusers' SDXL pipelines draw on (latents - mean) / spread × factor (pipeline_stable_diffusion_xl.py, and the one
+    of image to image); the clients know the factor alone.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.empty(1, channels, 1, 1))
+        self.deviation = nn.Parameter(torch.empty(1, channels, 1, 1))
+        self.log_variance = nn.Parameter(torch.empty(1, channels, 1, 1))
+
+    def undo(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents of spread 1 → the autoencoder's own, (1, C, h, w)."""
+        return z * self.deviation + self.mean
+
+    def apply_to(self, moments: torch.Tensor) -> torch.Tensor:
+        """Mean and log variance of the autoencoder's latents → of those of spread 1, (1, 2C, h, w)."""
+        mean, log_variance = torch.chunk(moments, 2, dim=1)
+        return torch.cat([(mean - self.mean) / self.deviation, log_variance - self.log_variance], dim=1)
+
+
+def _statistics(autoencoder: Any, arguments: BuildArguments) -> LatentStatistics | None:
+    config = autoencoder.config
+    if not arguments.latent_statistics or config.latents_mean is None or config.latents_std is None:
+        return None
+    with torch.device("meta"):
+        return LatentStatistics(config.latent_channels)
+
+
+def _constants(config: Any, prefix: str) -> dict[str, Weight]:
+    """The values of `LatentStatistics`, which the configuration holds."""
+    mean, deviation = (np.array(values, np.float64) for values in (config.latents_mean, config.latents_std))
+    values = {"mean": mean, "deviation": deviation, "log_variance": 2 * np.log(deviation)}
+    return {
+        f"{prefix}.{name}": ConstantWeight(f"{prefix}.{name}", value.astype(np.float32).reshape(1, -1, 1, 1))
+        for name, value in values.items()
+    }
+
+
 class VAEDecoder(nn.Module):
     """Latents (1, C, h, w), already divided by the scale factor, to an image (1, 3, H, W) in ±1."""
 
-    def __init__(self, autoencoder: Any) -> None:
+    def __init__(self, autoencoder: Any, statistics: LatentStatistics | None = None) -> None:
         super().__init__()
+        self.statistics = statistics
         self.post_quant_conv = autoencoder.post_quant_conv or nn.Identity()
         self.decoder = autoencoder.decoder
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor]:
         """Decode; the result is not clamped."""
+        z = z if self.statistics is None else self.statistics.undo(z)
         return (self.decoder(self.post_quant_conv(z)),)
 
 
 class VAEEncoder(nn.Module):
     """An image (1, 3, H, W) in ±1 to the latents' mean and log variance, (1, 2C, h, w), not yet scaled."""
 
-    def __init__(self, autoencoder: Any) -> None:
+    def __init__(self, autoencoder: Any, statistics: LatentStatistics | None = None) -> None:
         super().__init__()
+        self.statistics = statistics
         self.encoder = autoencoder.encoder
         self.quant_conv = autoencoder.quant_conv or nn.Identity()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         """Encode; drawing a sample is the caller's."""
-        return (self.quant_conv(self.encoder(x)),)
+        moments: torch.Tensor = self.quant_conv(self.encoder(x))
+        return (moments if self.statistics is None else self.statistics.apply_to(moments),)
 
 
 class TinyDecoder(nn.Module):
@@ -112,13 +158,15 @@ def build_vae(component: str, checkpoint: Path, arguments: BuildArguments) -> Co
     """One half of the autoencoder of `checkpoint`."""
     config = read_config(checkpoint, "AutoencoderKL", TINY_CLASS)
     decodes = component == "vae_decoder"
+    statistics: LatentStatistics | None = None
     if config.get("_class_name") == TINY_CLASS:
         autoencoder = instantiate(AutoencoderTiny, config, checkpoint)
         module: nn.Module = (TinyDecoder if decodes else TinyEncoder)(autoencoder).eval()
         factor = 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1)
     else:
         autoencoder = instantiate(AutoencoderKL, config, checkpoint)
-        module = (VAEDecoder if decodes else VAEEncoder)(autoencoder).eval()
+        statistics = _statistics(autoencoder, arguments)
+        module = (VAEDecoder if decodes else VAEEncoder)(autoencoder, statistics).eval().requires_grad_(False)
         factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     for path, child in list(module.named_modules()):
         if isinstance(child, Attention):
@@ -156,6 +204,7 @@ def build_vae(component: str, checkpoint: Path, arguments: BuildArguments) -> Co
             module,
             Checkpoint.open(checkpoint),
             lambda name: _rename(name) if name.partition(".")[0] in halves else None,
+            given=None if statistics is None else _constants(autoencoder.config, "statistics"),
         ),
     )
 

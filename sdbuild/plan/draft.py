@@ -12,6 +12,7 @@ from typing import Any
 
 from sdbuild.checkpoints.account.sources import JUDGES, PART
 from sdbuild.checkpoints.files import SINGLE_FILE
+from sdbuild.checkpoints.markers import PredictionType
 from sdbuild.components import CONDITIONERS, NETWORKS, TOKENIZERS, folder_of
 from sdbuild.components.additions import MULTILINGUAL_PROJECTION
 from sdbuild.components.network import Argument
@@ -26,9 +27,10 @@ from sdbuild.plan.loras import ADAPTED
 from sdbuild.plan.numbers import decimal, exact
 from sdbuild.plan.sources import Source
 from sdbuild.recipe.recipe import Recipe
+from sdbuild.recipe.scheduler import as_text
 from sdbuild.recipe.target import Target
 from sdbuild.recipe.vocabulary import UNET_REFINER, Precision
-from sdbuild.stages import account, chunk, convert, embed, fuse, prediction, quantize, reference, verify
+from sdbuild.stages import account, chunk, convert, embed, fuse, prediction, quantize, reference, schedule, verify
 from sdbuild.stages import compile as compile_stage
 from sdbuild.stages import source as source_stage
 from sdbuild.stages.parameters import to_document
@@ -47,6 +49,8 @@ SEED = 0
 _CLIP = ("text_encoder", "text_encoder_2")
 # Sources of one file that are no checkpoints, by the first word of their roles.
 _ADDED_FILES = ("lora", "embedding")
+# What says how pictures are drawn.
+_SCHEDULED = ("index", "scheduler")
 
 
 @dataclass
@@ -94,7 +98,7 @@ class TargetPlan:
 
     def drafts(self) -> tuple[Draft, ...]:
         """Every draft, producers before consumers, the bundle last."""
-        index = self._source("index", self.model, "index")
+        index = self._files("index")
         inputs = {"index": index} | self._prediction()
         verifications: dict[str, Draft] = {}
         for part in self._parts():
@@ -189,16 +193,22 @@ class TargetPlan:
                     pipeline = self._source("index", self.model, "index")
                     taken = to_document(source_stage.Parameters(component))
                     return self._add(Draft(base, "source", name, taken, {"checkpoint": whole, "base": pipeline}))
-                extraction = source_stage.Parameters(component, prediction_type=source.prediction_type)
+                # What a marker says reaches the result since; files taken apart before that are taken apart again.
+                extraction = source_stage.Parameters(component, prediction_type=self._predicted(source), markers=True)
                 return self._add(Draft(base, "source", name, to_document(extraction), {"checkpoint": whole}))
             asked: dict[str, Any] = {"source": source.label}
-            if component == SINGLE_FILE and source.prediction_type is not None:
-                asked["prediction_type"] = source.prediction_type
+            if component == SINGLE_FILE and (predicted := self._predicted(source)) is not None:
+                asked["prediction_type"] = predicted
             self._asked[base] = asked
             precision = self._source_precision(name)
             parameters, files = source.parameters(component, precision), source.files(component, precision)
             self._add(Draft(base, "source", name, to_document(parameters), files=files))
         return self._drafts[base]
+
+    def _predicted(self, source: Source) -> PredictionType | None:
+        """What the recipe says that a single file's UNet predicts."""
+        stated = self.recipe.scheduler.prediction_type if source is self.model else None
+        return source.prediction_type or (stated if stated != "sample" else None)
 
     def _source_precision(self, name: str) -> Precision | None:
         """The precision that a source's weights are needed in: the highest of the models that are made from it."""
@@ -231,8 +241,20 @@ class TargetPlan:
         return self._files(part.source)
 
     def _files(self, name: str) -> Draft:
-        """The files that a component of the pipeline is made from, with LoRAs and textual inversions in them."""
+        """What a part of the pipeline is made from, with LoRAs, textual inversions and the recipe's schedule in it."""
+        if name in _SCHEDULED:
+            return self._schedule(name)
         return self._embed(name, self._fuse(name)) if name in _CLIP else self._fuse(name)
+
+    def _schedule(self, name: str) -> Draft:
+        """The checkpoint's index or scheduler, with what the recipe states of the schedule."""
+        own, stated = self._source(name, self.model, name), self.recipe.scheduler.named()
+        if (predicted := self.model.prediction_type) is not None and not self.model.is_single_file:
+            stated = {"prediction_type": predicted} | stated
+        if not stated:
+            return own
+        parameters = to_document(schedule.Parameters(name, as_text(stated)))
+        return self._add(Draft(f"schedule:{name}", "schedule", name, parameters, {"source": own}))
 
     def _embed(self, name: str, own: Draft) -> Draft:
         """The files of a text encoder, or of the bundle's tokenizer, with every textual inversion in them."""
@@ -286,6 +308,9 @@ class TargetPlan:
             parameters["clip_skip"] = recipe.clip_skip
         if Argument.BATCH in network.arguments:
             parameters["batch"] = network.batch or recipe.unet.batch
+        if part.source == "vae":
+            # The clients know one factor: where the VAE has a mean and a spread of latents, the models apply them.
+            parameters["latent_statistics"] = True
         if part.is_unet:
             parameters["controlnet_ready"] = part.name == CONDITIONERS["controlnet"]
             if part.name == CONDITIONERS["t2i_adapter"]:
@@ -321,7 +346,7 @@ class TargetPlan:
         predicts = "unet" in self.recipe.components if part is None else part.source == "unet"
         if not predicts or self.recipe.unet.prediction != "epsilon":
             return {}
-        index = {"index": self._source("index", self.model, "index")}
+        index = {"index": self._files("index")}
         parameters = to_document(prediction.Parameters())
         return {"prediction": self._add(Draft("prediction:unet", "prediction", "unet", parameters, index))}
 

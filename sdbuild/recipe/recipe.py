@@ -11,6 +11,7 @@ from sdbuild.compression import CHOICES, NONE, Compression
 from sdbuild.families import Family, needs_float32
 from sdbuild.recipe.part import Part
 from sdbuild.recipe.references import Lora, ModelReference, Projection, Reference, TextualInversion
+from sdbuild.recipe.scheduler import Scheduler
 from sdbuild.recipe.settings import (
     ContactSheet,
     Groups,
@@ -97,6 +98,9 @@ class Recipe(Part):
         le=31,
         description="How many of the last layers of CLIP's text encoders the text states are taken before, as "
         "diffusers counts: 1 is clip skip 2 of other programs. Without it, what the checkpoint was trained with.",
+    )
+    scheduler: Scheduler = Field(
+        default=Scheduler(), description="The schedule, where the checkpoint's files do not say it or say it wrong."
     )
     unet: Unet = Field(default=Unet(), description="The UNet's batch and chunks.")
     quantization: Quantization = Field(

@@ -168,8 +168,9 @@ class ModelReference(Reference):
 
     prediction_type: PredictionType | None = Field(
         default=None,
-        description="For a single file: what its UNet predicts, `epsilon` or `v_prediction`. Without it, `epsilon`, or "
-        "what a marker in the file says; SD 2.x must say it, because nothing in its files does.",
+        description="Of the pipeline's model: what its UNet predicts, `epsilon` or `v_prediction`. Without it, what "
+        "the scheduler's configuration or a marker in a single file says, else `epsilon`; a single file of SD 2.x must "
+        "say it, because nothing in it does.",
     )
 
 

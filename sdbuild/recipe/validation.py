@@ -7,6 +7,7 @@ import re
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from sdbuild.recipe.diagnostics import Diagnostic, Span, nearest, one_of
 from sdbuild.recipe.tree import Mapping, Node, Scalar, Sequence, plain
@@ -66,8 +67,9 @@ def _data(model: type[BaseModel] | None, node: Node) -> Any:
     if model is None or not isinstance(node, Mapping):
         return plain(node)
     data = {}
+    fields = _fields_by_key(model)
     for key, entry in node.entries.items():
-        field = model.model_fields.get(key)
+        field = fields.get(key)
         if field is None or not _is_null(entry.value):
             data[key] = _data(_model_in(field.annotation) if field is not None else None, entry.value)
     return data
@@ -182,7 +184,12 @@ def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
     for step in location:
         if isinstance(step, str) and step in model.model_fields:
             model = _model_in(model.model_fields[step].annotation) or model
-    return [*model.model_fields, *getattr(model, "known_besides", ())]
+    return [*_fields_by_key(model), *getattr(model, "known_besides", ())]
+
+
+def _fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the keys that stand for them in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

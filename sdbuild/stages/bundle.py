@@ -39,7 +39,7 @@ STAGE = Stage(
     group="put bundles together",
     reads="everything",
     result="`Resources` and `bundle.json`, linted",
-    follows=("source", "account", "prediction", "convert", "quantize", "chunk", "compile", "verify"),
+    follows=("source", "schedule", "account", "prediction", "convert", "quantize", "chunk", "compile", "verify"),
     product=DOCUMENT,
     further_groups=(("variant", "put together what the contact sheet is drawn with"),),
 )

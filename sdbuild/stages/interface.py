@@ -24,6 +24,8 @@ class Interface:
         controlnet_ready: whether a UNet takes ControlNets' residuals.
         adapter_ready: whether a UNet takes T2I-Adapters' features.
         family: the checkpoint's, where the network depends on it; None for SD 1 and 2.
+        latent_statistics: whether a VAE's mean and spread of latents go into its models; they always do, and older
+            results of VAEs were without.
         clip_skip: how many of a text encoder's last layers are left out.
     """
 
@@ -35,6 +37,7 @@ class Interface:
     controlnet_ready: bool | None = None
     adapter_ready: bool = False
     family: str | None = UNSTATED
+    latent_statistics: bool = False
     clip_skip: int | None = None
 
     def build_arguments(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ STAGE = Stage(
     group="see whether noise must be computed from what UNets predict",
     reads="the checkpoint's JSON files",
     result="α and σ of each training step, where noise is to be computed from a velocity",
-    follows=("source",),
+    follows=("source", "schedule"),
 )
 
 SCHEDULER = "scheduler/scheduler_config.json"

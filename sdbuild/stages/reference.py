@@ -49,7 +49,7 @@ STAGE = Stage(
     group="run the original models on the inputs that packages are compared with",
     reads="the component's files, for denoisers also the text encoders'",
     result="realistic inputs and the original module's answers",
-    follows=("source", "fuse", "embed", "prediction"),
+    follows=("source", "schedule", "fuse", "embed", "prediction"),
 )
 
 UNUSED = ("accelerate", "peft", "scipy")

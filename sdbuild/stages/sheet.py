@@ -47,7 +47,7 @@ STAGE = Stage(
     group="draw the contact sheet",
     reads="bundles of several precisions, and the checkpoint's folders",
     result="pictures of every precision, side by side, and their figures",
-    follows=("source", "bundle"),
+    follows=("source", "schedule", "bundle"),
     product=PICTURE,
 )
 

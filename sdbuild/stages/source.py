@@ -46,6 +46,7 @@ class Parameters:
         files: exactly the files to fetch: path in the result → name, size and sha256.
         generator: the version of what makes a built-in checkpoint.
         prediction_type: for a component of a single file, what the recipe says of it.
+        markers: for a component of a single file, that what the file says of itself is read; it always is.
     """
 
     component: str
@@ -57,6 +58,7 @@ class Parameters:
     files: Mapping[str, Mapping[str, Any]] | None = None
     generator: int = 0
     prediction_type: Literal["epsilon", "v_prediction", ""] | None = UNSTATED
+    markers: bool = False
 
 
 STAGE = Stage(

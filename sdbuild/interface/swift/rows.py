@@ -129,7 +129,6 @@ EXTENSIONS: dict[str, str] = {
     "flow-matching": "the app draws by flow matching with a UNet",
     "flow-schedule": "the app's flow has the steps that `scheduler` says",
     "sample-prediction": "the UNet gives the picture, and the app's scheduler takes that",
-    "latent-statistics": "latents are scaled for each channel, by `vae.latents_mean` and `vae.latents_std`",
     "latent-shift": "latents are shifted by `vae.shift_factor` before they are decoded",
 }
 """What `bundle.json` may say that an app must feed or compute beyond what the Swift package does."""

@@ -48,6 +48,8 @@ def _single_file_without_tokenizer(context: Context) -> Iterator[Finding]:
 def _single_file_without_prediction_type(context: Context) -> Iterator[Finding]:
     """A recipe with a single file of SD 2.x says what the UNet predicts."""
     model, facts = context.recipe.model, context.facts
+    if context.recipe.scheduler.prediction_type is not None:
+        return
     if model.is_single_file and facts is not None and facts.family is not None and facts.prediction_type is None:
         said = FAMILIES[facts.family].single_file
         if said is None or not said.predictions:
