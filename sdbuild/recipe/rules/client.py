@@ -27,7 +27,8 @@ def _schedule(context: Context) -> Iterator[Finding]:
     if facts is None or facts.family is None or not {*_DENOISERS} & {*context.recipe.components}:
         return
     vae = {} if context.recipe.vae is not None else facts.config("vae")
-    found = departures(facts.scheduler, vae, facts.family)
+    stated = {**facts.scheduler, **context.recipe.scheduler.named()}
+    found = departures(stated, vae, facts.family)
     for extension, reason in found.items():
         message = f"the Swift package cannot draw with this checkpoint: {reason}"
         help_ = f"draw it with a scheduler of your app's own; `bundle.json` says `{extension}` under `extensions`"
