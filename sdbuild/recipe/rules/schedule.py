@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdbuild.checkpoints.account.schedules import FLOW, SCHEDULERS
-from sdbuild.recipe.rules.derived import family_of
 from sdbuild.recipe.rules.rule import Context, Finding, rule
 
 _CLASS = "_class_name"
@@ -63,7 +62,8 @@ def _setting_without_effect(context: Context) -> Iterator[Finding]:
 )
 def _another_kind(context: Context) -> Iterator[Finding]:
     """SD 3 is drawn by flow matching, and no other family is."""
-    name, family = context.recipe.scheduler.class_name, family_of(context)
+    name = context.recipe.scheduler.class_name
+    family = context.facts.family if context.facts is not None else None
     if name is None or family is None:
         return
     if (name in FLOW) != (family == "sd3"):
