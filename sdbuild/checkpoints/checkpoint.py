@@ -339,7 +339,10 @@ def unpickle(path: Path) -> tuple[Any, bool]:
     import torch
 
     # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
-    mapped = zipfile.is_zipfile(path)
+    try:
+        mapped = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its end says that there are more disks; what the loader says of it is what is told
+        mapped = False
     try:
         return torch.load(path, mmap=mapped, weights_only=True, map_location="cpu"), mapped
     except pickle.UnpicklingError as error:

@@ -77,7 +77,7 @@ def read_header(path: Path) -> Header:
                 raise HeaderError(f"{path}: is not a whole safetensors file; download it again")
             content = dict(json.loads(file.read(length)))
         metadata = content.pop("__metadata__", None) or {}
-        tensors = {name: TensorHeader(tuple(entry["shape"]), str(entry["dtype"])) for name, entry in content.items()}
+        tensors = {name: TensorHeader(_whole(entry["shape"]), str(entry["dtype"])) for name, entry in content.items()}
         offsets = {name: _offsets(entry["data_offsets"]) for name, entry in content.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HeaderError(f"{path}: cannot be read: {error!r}; download it again") from error
@@ -123,5 +123,13 @@ def read_numbers(path: Path | None, header: Header, name: str) -> tuple[float, .
 
 
 def _offsets(stated: Any) -> tuple[int, int]:
-    start, end = stated
-    return int(start), int(end)
+    start, end = _whole(stated)
+    return start, end
+
+
+def _whole(stated: Any) -> tuple[int, ...]:
+    """Whole numbers, which JSON does not tell from others."""
+    numbers = tuple(stated)
+    if any(type(number) is not int for number in numbers):
+        raise ValueError(f"whole numbers are expected, there is {stated!r}")
+    return numbers

@@ -88,7 +88,7 @@ def _listed(output: Path) -> Iterator[str]:
     try:
         document = read_json(output / DOCUMENT)
     except (OSError, DocumentError):
-        if (output / "contact-sheet.png").is_file() and _is_sheet(output / "figures.json"):
+        if _is_sheet(output / "figures.json"):
             yield from _SHEET
         return
     if not isinstance(document, dict) or not isinstance(document.get("format"), int):
