@@ -104,7 +104,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Studio:
 def drawn(bundle: Path) -> list[Any]:
     # As diffusers does where nothing is said of a negative prompt.
     return Pipeline.from_bundle(bundle)(
-        PROMPT, negative_prompt="blurry", steps=4, seed=3, guidance_scale=3.0, generator="torch"
+        PROMPT, negative_prompt="blurry", steps=4, seed=3, guidance_scale=3.0, client="diffusers", rng="torch"
     )
 
 

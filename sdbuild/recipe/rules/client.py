@@ -27,7 +27,8 @@ def _schedule(context: Context) -> Iterator[Finding]:
     if facts is None or facts.family is None or not {*_DENOISERS} & {*context.recipe.components}:
         return
     vae = {} if context.recipe.vae is not None else facts.config("vae")
-    stated = {**facts.scheduler, **context.recipe.scheduler.named()}
+    # Of a published checkpoint whose files are not here yet, what a recipe leaves out is not known.
+    stated = {**facts.scheduler, **context.recipe.scheduler.named()} if facts.scheduler else {}
     found = departures(stated, vae, facts.family)
     for extension, reason in found.items():
         message = f"the Swift package cannot draw with this checkpoint: {reason}"
