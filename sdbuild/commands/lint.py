@@ -1,7 +1,6 @@
 """`lint`: built bundles against what the Swift package reads."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from sdbuild.bundle.layout import BUILD_HOST, DOCUMENT
 from sdbuild.console.command import VariableCommand
@@ -34,6 +33,7 @@ def lint_bundles(options: Options) -> int:
         PlanError: the target is not one of the recipe's, or a bundle has not been built.
     """
     from sdbuild.bundle.document import read_document
+    from sdbuild.bundle.integrity import was_built_here
     from sdbuild.bundle.linter import lint_bundle
     from sdbuild.bundle.linter.client import notes
 
@@ -48,9 +48,11 @@ def lint_bundles(options: Options) -> int:
             raise PlanError(f"{bundle}: no bundle here; build it first with recipe={options.recipe} target={target}")
         violations = lint_bundle(bundle)
         rows += [(target, violation.rule, violation.where, violation.what) for violation in violations]
-        if strange := _not_as_built(bundle):
+        genuine = was_built_here(bundle)
+        if not genuine:
+            strange = f"is not the one that was built here, by {bundle.name}.{BUILD_HOST}"
             rows.append((target, "document-digest", DOCUMENT, strange))
-        if not violations and not strange:
+        if not violations and genuine:
             clean.append(bundle)
             told += [(bundle, note) for note in notes(read_document(bundle))]
     if rows:
@@ -60,14 +62,3 @@ def lint_bundles(options: Options) -> int:
     for bundle, note in told:
         print(f"{shown_path(bundle)}: note: {note}")
     return 1 if rows else 0
-
-
-def _not_as_built(bundle: Path) -> str:
-    """What is wrong with `bundle.json` itself, by the note that the build left beside the bundle; empty without one."""
-    from sdbuild.bundle.document import bundle_digest
-    from sdbuild.bundle.host import is_about
-
-    host = bundle.with_name(f"{bundle.name}.{BUILD_HOST}")
-    if not host.is_file() or not (bundle / DOCUMENT).is_file() or is_about(host, bundle_digest(bundle)):
-        return ""
-    return f"is not the one that was built here, by {host.name}"

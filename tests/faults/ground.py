@@ -167,7 +167,9 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def damage(ground: Ground, chance: random.Random) -> str:
     """Do to a file of cache or output what disks, editors and people do; says what."""
-    files = [path for folder in (ground.cache, ground.folder / "build") for path in folder.rglob("*") if path.is_file()]
+    folders = (ground.cache, ground.folder / "build")
+    found = [path for folder in folders for path in folder.rglob("*")]
+    files = [path for path in found if path.is_file() and not path.is_symlink()]  # through a link it would be elsewhere
     path = chance.choice(sorted(files))
     path.chmod(0o644)
     data = bytearray(path.read_bytes())

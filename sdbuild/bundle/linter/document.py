@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.bundle.digests import file_digest, tree_digest, tree_size
 from sdbuild.bundle.features import Feature, Interface
+from sdbuild.bundle.integrity import changed
 from sdbuild.bundle.linter.client import lint_client
 from sdbuild.bundle.linter.compression import lint_compression
 from sdbuild.bundle.linter.contents import Contents
@@ -31,7 +31,7 @@ def lint_document(
         yield Violation("document", _WHERE, mistake)
     try:
         yield from _lint_models(document["models"], contents)
-        yield from _lint_digests(document, resources, contents)
+        yield from (Violation("document-digest", name, what) for name, what in changed(document, resources))
         yield from lint_compression(document["models"], contents)
         yield from _lint_facts(document, contents, sizes)
         yield from lint_new_tokens(resources, document.get("textual_inversions", ()))
@@ -58,21 +58,6 @@ def _same(entry: Mapping[str, Any], interface: Interface) -> bool:
         return [{"name": f.name, "shape": list(f.shape), "dtype": f.dtype} for f in features]
 
     return [entry["inputs"], entry["outputs"]] == [facts(interface.inputs), facts(interface.outputs)]
-
-
-def _lint_digests(document: Mapping[str, Any], resources: Path, contents: Contents) -> Iterator[Violation]:
-    for name, path in contents.paths.items():
-        entry = document["models"].get(name)
-        if entry is None:
-            continue
-        if entry["bytes"] != tree_size(path):
-            yield Violation("document-digest", path.name, f"{tree_size(path)} bytes, {_WHERE} says {entry['bytes']}")
-        elif entry["digest"] != f"sha256:{tree_digest(path)}":
-            yield Violation("document-digest", path.name, f"its content is not the one that {_WHERE} names")
-    for name, digest in document.get("tokenizer", {}).get("files", {}).items():
-        path = resources / name
-        if path.is_file() and digest != f"sha256:{file_digest(path)}":
-            yield Violation("document-digest", name, f"its content is not the one that {_WHERE} names")
 
 
 def _lint_facts(document: Mapping[str, Any], contents: Contents, sizes: Sizes) -> Iterator[Violation]:
