@@ -1,6 +1,6 @@
 """Verify a component at real size, as a build does, and print the figures: structure, signal, and what they cost.
 
-    python -m tests.benchmarks.bench_verify sdxl unet --latent 96 --checkpoint /tmp/sdxl
+    python -m tests.benchmarks.bench_verify sdxl unet --latent 96 --checkpoint ~/checkpoints/sdxl
 
 For every precision the original answers once, and every attention implementation is converted and compared with it.
 Each step runs in a process of its own, like a build's actions. Gates are set to nothing, so that a figure below them is

@@ -2,7 +2,7 @@
 refiner, SD 3 medium without T5, a ControlNet beside SD 1.5 and SDXL, and a VAE whose decoder computes in thousands, as
 SDXL's does.
 
-    python -m tests.benchmarks.checkpoints sd15 /tmp/sd15
+    python -m tests.benchmarks.checkpoints sd15 ~/checkpoints/sd15
 
 Weights are half-precision normals with variance 1/fan-in, written tensor by tensor. The tokenizer is the small one of
 the built-in checkpoints; everything that costs time and memory is at real size.

@@ -49,10 +49,7 @@ def test_faults_in_a_rebuild_leave_the_bundle_that_stands(build: Ground) -> None
     build.run()
     chance = random.Random(SEED)
     for moment in chance.sample(range(1, 60), 4):
-        ended = build.run(
-            "quantization.unet=4", kinds=EVERYTHING, moment=moment, code=chance.choice((errno.ENOSPC, KILL))
-        )
-        assert ended.status != 0 or ended.calls >= 0
+        build.run("quantization.unet=4", kinds=EVERYTHING, moment=moment, code=chance.choice((errno.ENOSPC, KILL)))
         build.must_recover(f"a rebuild with a fault at call {moment}")
 
 
