@@ -311,7 +311,7 @@ def vae_config(vae: Shapes, family: Family) -> Config:
         "scaling_factor": autoencoder.scaling_factor,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
-    return config | ({"force_upcast": True} if autoencoder.upcast else {})
+    return config | ({"force_upcast": True} if autoencoder.overflows else {})
 
 
 def _text_config(architecture: str, width: int, **sizes: Any) -> Config:

@@ -92,20 +92,12 @@ class TextEncoder:
 
     Attributes:
         component: which.
-        width: of its hidden states, in the published checkpoints.
-        tokenizer: what makes its tokens.
-        padding: what fills a prompt's rest; None for what the checkpoint's own tokenizer says.
         penultimate: whether the denoiser attends to the hidden states before the last layer, not after it.
-        pooled: whether the denoiser takes its pooled state.
         required: whether the pipeline cannot do without it.
     """
 
     component: Component
-    width: int
-    tokenizer: Literal["clip", "t5"] = "clip"
-    padding: str | None = None
     penultimate: bool = False
-    pooled: bool = False
     required: bool = True
 
 
@@ -117,13 +109,13 @@ class Autoencoder:
         scaling_factor: latents are multiplied by it after encoding, where a configuration does not say.
         shift_factor: what is taken off latents before that.
         channels: of a latent.
-        upcast: why it is float32 unless a recipe says otherwise; None where half precision is enough.
+        overflows: whether half precision is not enough, so that it is float32 unless a recipe says otherwise.
     """
 
     scaling_factor: float = 0.18215
     shift_factor: float = 0.0
     channels: int = 4
-    upcast: str | None = None
+    overflows: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +169,7 @@ class Descriptor:
         sample_size: rows and columns of the latents that it was trained on.
         divisor: configurations → what latent heights and widths are multiples of.
         abilities: what its pipeline can be asked for.
-        upcast: networks that are float32 unless a recipe says otherwise → why.
+        upcast: networks that are float32 unless a recipe says otherwise, beside the autoencoder.
         minimum_generation: the oldest generation of iOS whose client draws it.
         pipeline: the client's pipeline, a key of `sdbuild.interface.swift.rows.ROWS`.
         guidance_scale: what diffusers' pipeline is called with when nobody says otherwise.
@@ -198,7 +190,7 @@ class Descriptor:
     sample_size: int
     divisor: Callable[[Configs], int]
     abilities: frozenset[Ability]
-    upcast: Mapping[Component, str] = field(default_factory=dict)
+    upcast: frozenset[Component] = frozenset()
     minimum_generation: int = 16
     pipeline: Literal["sd", "sdxl", "sd3"]
     guidance_scale: float
@@ -223,7 +215,7 @@ class Descriptor:
     def needs_float32(self, component: str) -> bool:
         """Whether a network is float32 unless a recipe says otherwise."""
         is_vae = component in (Component.VAE_DECODER, Component.VAE_ENCODER)
-        return component in self.upcast or (is_vae and self.autoencoder.upcast is not None)
+        return component in self.upcast or (is_vae and self.autoencoder.overflows)
 
     @property
     def required(self) -> tuple[Component, ...]:

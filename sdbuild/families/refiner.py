@@ -5,7 +5,6 @@ from __future__ import annotations
 from sdbuild.components.component import Component
 from sdbuild.families.family import (
     Ability,
-    Autoencoder,
     Config,
     Descriptor,
     Family,
@@ -15,11 +14,10 @@ from sdbuild.families.family import (
 )
 from sdbuild.families.unets import (
     OPEN_CLIP_FIRST,
-    OPEN_CLIP_PADDING,
     TEXT_G,
     UNET_XL,
     VAE,
-    XL_OVERFLOWS,
+    XL_AUTOENCODER,
     levels_divisor,
     size_conditions,
 )
@@ -40,11 +38,9 @@ REFINER = Descriptor(
     title="SDXL",
     matches=lambda layout: size_conditions(layout) == 5,
     denoiser=Component.UNET,
-    text_encoders=(
-        TextEncoder(Component.TEXT_ENCODER_2, 1280, padding=OPEN_CLIP_PADDING, penultimate=True, pooled=True),
-    ),
+    text_encoders=(TextEncoder(Component.TEXT_ENCODER_2, penultimate=True),),
     text_encoders_of=Family.SDXL,
-    autoencoder=Autoencoder(scaling_factor=0.13025, upcast=XL_OVERFLOWS),
+    autoencoder=XL_AUTOENCODER,
     time_ids=5,
     sample_size=128,
     divisor=levels_divisor(_UNET),

@@ -19,7 +19,7 @@ SD1 = Descriptor(
     title="SD 1.x",
     matches=lambda layout: plain_width(layout) == 768,
     denoiser=Component.UNET,
-    text_encoders=(TextEncoder(Component.TEXT_ENCODER, 768),),
+    text_encoders=(TextEncoder(Component.TEXT_ENCODER),),
     autoencoder=Autoencoder(),
     sample_size=64,
     divisor=levels_divisor(UNET),

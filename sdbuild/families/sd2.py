@@ -29,7 +29,7 @@ SD2 = Descriptor(
     title="SD 2.x",
     matches=lambda layout: plain_width(layout) == 1024,
     denoiser=Component.UNET,
-    text_encoders=(TextEncoder(Component.TEXT_ENCODER, 1024),),
+    text_encoders=(TextEncoder(Component.TEXT_ENCODER),),
     autoencoder=Autoencoder(),
     sample_size=64,
     divisor=levels_divisor(UNET),

@@ -13,7 +13,7 @@ from sdbuild.families.family import (
     Sampling,
     TextEncoder,
 )
-from sdbuild.families.unets import OPEN_CLIP_PADDING, TEXT, TEXT_G, VAE
+from sdbuild.families.unets import TEXT, TEXT_G, VAE
 
 # The encoder of T5 v1.1 XXL (Raffel et al. 2020): 32,128 words, 24 layers of 4096, 10,240 within.
 _T5_PARAMETERS = 4_762_310_656
@@ -38,19 +38,18 @@ SD3 = Descriptor(
     matches=_matches,
     denoiser=Component.TRANSFORMER,
     text_encoders=(
-        TextEncoder(Component.TEXT_ENCODER, 768, penultimate=True, pooled=True),
-        TextEncoder(Component.TEXT_ENCODER_2, 1280, padding=OPEN_CLIP_PADDING, penultimate=True, pooled=True),
-        TextEncoder(Component.TEXT_ENCODER_3, 4096, tokenizer="t5", required=False),
+        TextEncoder(Component.TEXT_ENCODER, penultimate=True),
+        TextEncoder(Component.TEXT_ENCODER_2, penultimate=True),
+        TextEncoder(Component.TEXT_ENCODER_3, required=False),
     ),
     autoencoder=Autoencoder(scaling_factor=1.5305, shift_factor=0.0609, channels=16),
     sampling=Sampling.FLOW,
     sample_size=128,
     divisor=_divisor,
     abilities=frozenset(),
-    upcast={
-        Component.TRANSFORMER: "The authors of the Swift package found that the transformer needs single precision "
-        "(README of apple/ml-stable-diffusion, Using Stable Diffusion 3)."
-    },
+    # The authors of the Swift package found that the transformer needs single precision (README of
+    # apple/ml-stable-diffusion, Using Stable Diffusion 3).
+    upcast=frozenset({Component.TRANSFORMER}),
     minimum_generation=17,
     pipeline="sd3",
     guidance_scale=7.0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sdbuild.components.component import Component
 from sdbuild.families.family import (
     Ability,
-    Autoencoder,
     Descriptor,
     Family,
     Published,
@@ -14,12 +13,11 @@ from sdbuild.families.family import (
 )
 from sdbuild.families.unets import (
     OPEN_CLIP_FIRST,
-    OPEN_CLIP_PADDING,
     TEXT,
     TEXT_G,
     UNET_XL,
     VAE,
-    XL_OVERFLOWS,
+    XL_AUTOENCODER,
     levels_divisor,
     size_conditions,
 )
@@ -30,10 +28,10 @@ SDXL = Descriptor(
     matches=lambda layout: size_conditions(layout) == 6,
     denoiser=Component.UNET,
     text_encoders=(
-        TextEncoder(Component.TEXT_ENCODER, 768, penultimate=True),
-        TextEncoder(Component.TEXT_ENCODER_2, 1280, padding=OPEN_CLIP_PADDING, penultimate=True, pooled=True),
+        TextEncoder(Component.TEXT_ENCODER, penultimate=True),
+        TextEncoder(Component.TEXT_ENCODER_2, penultimate=True),
     ),
-    autoencoder=Autoencoder(scaling_factor=0.13025, upcast=XL_OVERFLOWS),
+    autoencoder=XL_AUTOENCODER,
     time_ids=6,
     sample_size=128,
     divisor=levels_divisor(UNET_XL),

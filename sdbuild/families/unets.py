@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sdbuild.families.family import Config, Configs, Layout
+from sdbuild.families.family import Autoencoder, Config, Configs, Layout
 
 TEXT: Config = {
     "hidden_size": 768,
@@ -49,11 +49,10 @@ UNET_XL: Config = {
     "projection_class_embeddings_input_dim": 2816,
 }
 
-XL_OVERFLOWS = "Activations of SDXL's VAE exceed 65504, the largest half-precision number (ml-stable-diffusion#304)."
+XL_AUTOENCODER = Autoencoder(scaling_factor=0.13025, overflows=True)
+"""Activations of SDXL's VAE exceed 65504, the largest half-precision number (ml-stable-diffusion#304)."""
 OPEN_CLIP_FIRST = "conditioner.embedders.0.model."
 """What tensors of OpenCLIP's encoder are called in single files where it is the only one, as for the refiner."""
-OPEN_CLIP_PADDING = "!"
-"""The token 0, with which OpenCLIP pads."""
 
 
 def levels_divisor(published: Config) -> Callable[[Configs], int]:

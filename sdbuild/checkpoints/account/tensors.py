@@ -24,7 +24,6 @@ _WHOLE_CLIP = "belongs to the whole CLIP of which this is one tower"
 _DECODER = "is T5's decoder's, and the encoder alone is used"
 _SAME = "is stored twice; the other one is used"
 _BEYOND = "is a layer beyond the configuration's num_hidden_layers, which is never reached"
-_BEFORE = "the library before 0.15 called it so"
 _VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 FLOATING = ("F16", "BF16", "F32", "F64")
