@@ -103,7 +103,7 @@ def _judge_pipeline(index: Mapping[str, Any]) -> Iterator[Entry]:
 def _pipeline(class_name: Any) -> tuple[Use, str]:
     if class_name in _PIPELINES:
         return Use.USED, ""
-    if class_name in _OTHERS:
+    if isinstance(class_name, str) and class_name in _OTHERS:
         return Use.REFUSED, f"is {class_name!r}: {_OTHERS[class_name]}; use a pipeline of SD 1, SD 2, SDXL or SD 3"
     return Use.WARNED, f"is {class_name!r}, which is not known: what its code does besides is not done here"
 

@@ -143,6 +143,7 @@ FLOW = ("FlowMatchEulerDiscreteScheduler",)
 def judge_schedule(place: str, config: Config) -> Iterator[Entry]:
     """What becomes of each setting of a `scheduler_config.json`."""
     name = config.get("_class_name")
+    name = name if name is None or isinstance(name, str) else repr(name)
     if name not in SCHEDULERS:
         close = get_close_matches(str(name), SCHEDULERS, n=1)
         hint = f"; did it mean `{close[0]}`?" if close else ""

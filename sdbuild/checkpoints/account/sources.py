@@ -108,13 +108,16 @@ def _network(asked: Asked, files: Mapping[str, Path], read_pickle: PickleReader 
         yield Entry(CONFIG, Kind.FILE, CONFIG, Use.REFUSED, f"{reason}; download it again")
         return
     yield Entry(CONFIG, Kind.FILE, CONFIG, Use.USED)
-    class_name = content.get("_class_name") or next(iter(content.get("architectures") or ()), None)
+    says = "_class_name" if content.get("_class_name") else "architectures"
+    class_name = content.get(says)
+    if says == "architectures":
+        class_name = class_name[0] if isinstance(class_name, list) and class_name else class_name or None
     allowed = _CLASSES[asked.component]
     if class_name is not None and class_name not in allowed:
         reason = f"is {class_name!r}; {asked.component} can be built from {' or '.join(allowed)}"
         if class_name == _MOTION:
             reason += ". This one draws videos (AnimateDiff)"
-        yield Entry(CONFIG, Kind.SETTING, "_class_name", Use.REFUSED, reason)
+        yield Entry(CONFIG, Kind.SETTING, says, Use.REFUSED, reason)
         return
     known = network(class_name or allowed[0])
     assert known is not None

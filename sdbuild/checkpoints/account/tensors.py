@@ -26,6 +26,9 @@ _SAME = "is stored twice; the other one is used"
 _BEYOND = "is a layer beyond the configuration's num_hidden_layers, which is never reached"
 _VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
+_OPEN = 0
+"""A size that the file itself says."""
+
 FLOATING = ("F16", "BF16", "F32", "F64")
 _FLOAT8 = ("F8_E4M3", "F8_E5M2")
 
@@ -48,10 +51,11 @@ class Network:
 
 
 def _vae_name(name: str) -> str:
-    *path, layer, kind = name.split(".")
-    if "attentions" in path:
-        layer = _VAE_ATTENTION.get(layer, layer)
-    return ".".join([*path, layer, kind])
+    path, _, kind = name.rpartition(".")
+    block, _, layer = path.rpartition(".")
+    if "attentions" in block.split("."):
+        return f"{block}.{_VAE_ATTENTION.get(layer, layer)}.{kind}"
+    return name
 
 
 def _clip_name(name: str) -> str:
@@ -86,7 +90,11 @@ def _checker_wanted(config: Config) -> Shapes:
     shapes = dict(topology.safety_checker(config))
     shapes.pop("vision_model.vision_model.embeddings.position_ids")
     # The number of concepts is the weights' own.
-    return {name: () if "concept_embeds" in name or "special_care" in name else s for name, s in shapes.items()}
+    return {name: (_OPEN, *shape[1:]) if _is_of_concepts(name) else shape for name, shape in shapes.items()}
+
+
+def _is_of_concepts(name: str) -> bool:
+    return name.removesuffix("_weights") in ("concept_embeds", "special_care_embeds")
 
 
 def _checker_name(name: str) -> str:
@@ -164,7 +172,11 @@ def judge_tensors(place: str, tensors: Headers, config: Config, known: Network) 
         inner = known.rename(name)
         if inner in wanted and not known.spare(name, whole):
             found.add(inner)
-            yield Entry(place, Kind.TENSOR, name, *_fitting(tensor, wanted[inner]))
+            # Each concept has a vector and a threshold.
+            beside = tensors.get(name.removesuffix("_weights")) if _OPEN in wanted[inner] else None
+            count = beside.shape[0] if beside is not None and beside.shape else 0
+            shape = tuple(size or count for size in wanted[inner])
+            yield Entry(place, Kind.TENSOR, name, *_fitting(tensor, shape))
         else:
             strange += [] if inner in wanted else [name]
             yield Entry(place, Kind.TENSOR, name, *_spare(name, whole, known))
@@ -194,6 +206,6 @@ def _fitting(tensor: TensorHeader, shape: tuple[int, ...]) -> tuple[Use, str]:
     use, reason = of_type(tensor)
     if use is Use.REFUSED:
         return use, reason
-    if shape and [size for size in tensor.shape if size != 1] != [size for size in shape if size != 1]:
+    if [size for size in tensor.shape if size != 1] != [size for size in shape if size != 1]:
         return Use.REFUSED, f"has the shape {list(tensor.shape)}, the configuration asks for {list(shape)}"
     return Use.USED, ""

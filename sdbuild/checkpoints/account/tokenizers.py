@@ -7,22 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from sdbuild.checkpoints.account.entry import Entry, Kind, Use
-from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, TEXT, Class, Setting, judge
+from sdbuild.checkpoints.account.settings import ANY, BOOLEAN, INTEGER, TEXT, Class, Form, Setting, judge
 from sdbuild.documents import LONGEST_JSON, DocumentError, read_bytes, read_json
 
+_CONFIG, _MAP = "tokenizer_config.json", "special_tokens_map.json"
 _CLIENT = "the clients' tokenizer does so, or does without, whatever is said"
 _MODEL_LENGTH = "the recipe says the text's length"
-_SPECIAL = Setting(ANY)
+
+
+def _is_token(value: Any) -> bool:
+    return TEXT.fits(value.get("content") if isinstance(value, Mapping) else value)
+
+
+TOKEN = Form("a token, or an object with its `content`", _is_token)
+TOKENS = Form("a list of tokens", lambda value: isinstance(value, list) and all(map(_is_token, value)))
+OBJECT = Form("an object", lambda value: isinstance(value, Mapping))
+_SPECIAL = Setting(TOKEN)
+_SPECIALS = dict.fromkeys(("pad_token", "bos_token", "eos_token", "unk_token"), _SPECIAL)
 
 _CLIP = Class(
     "CLIPTokenizer",
     {
-        "pad_token": _SPECIAL,
-        "bos_token": _SPECIAL,
-        "eos_token": _SPECIAL,
-        "unk_token": _SPECIAL,
-        "added_tokens_decoder": _SPECIAL,
-        "additional_special_tokens": _SPECIAL,
+        **_SPECIALS,
+        "added_tokens_decoder": Setting(OBJECT),
+        "additional_special_tokens": Setting(TOKENS),
         "do_lower_case": Setting(BOOLEAN, True, (True,), unsupported="capitals kept, which no client does"),
         "tokenizer_class": Setting(TEXT, None, ("CLIPTokenizer", "CLIPTokenizerFast")),
         "add_prefix_space": Setting(BOOLEAN, False, (False,)),
@@ -39,10 +47,41 @@ _CLIP = Class(
         },
     },
 )
-_FILES = {
-    "vocab.json": "", "merges.txt": "", "tokenizer_config.json": "", "special_tokens_map.json": "",
-    "added_tokens.json": "",
-}  # fmt: skip
+SPECIAL_TOKENS = Class(
+    _MAP,
+    {
+        **_SPECIALS,
+        "additional_special_tokens": Setting(TOKENS),
+        **{
+            name: Setting(TOKEN, harmless="no text encoder here was trained with it")
+            for name in ("sep_token", "cls_token", "mask_token")
+        },
+    },
+)
+T5_TOKENIZER = Class(
+    "T5Tokenizer",
+    {
+        **_SPECIALS,
+        "additional_special_tokens": Setting(TOKENS),
+        "added_tokens_decoder": Setting(OBJECT),
+        "extra_ids": Setting(INTEGER),
+        "tokenizer_class": Setting(TEXT),
+        "add_prefix_space": Setting(BOOLEAN),
+        "legacy": Setting(BOOLEAN),
+        "sp_model_kwargs": Setting(OBJECT),
+        "model_max_length": Setting(ANY, None, harmless=_MODEL_LENGTH),
+        **{
+            name: Setting(ANY, None, harmless=_CLIENT)
+            for name in (
+                *("backend", "clean_up_tokenization_spaces", "extra_special_tokens", "is_local", "local_files_only"),
+                *("name_or_path", "processor_class", "special_tokens_map_file", "split_special_tokens"),
+                *("tokenizer_file", "use_fast", "max_length", "pad_to_multiple_of", "padding_side"),
+                *("truncation_side", "pad_token_type_id", "stride", "truncation_strategy", "return_token_type_ids"),
+                *("model_specific_special_tokens", "add_eos_token", "add_bos_token", "vocab_file"),
+            )
+        },
+    },
+)
 
 
 def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry]:
@@ -61,6 +100,7 @@ def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry
     if component == "tokenizer_3":
         # The client's own library reads both files whole.
         yield from (Entry(name, Kind.FILE, name, Use.USED) for name in files)
+        yield from _strange(_CONFIG, contents, T5_TOKENIZER)
         return
     split = "vocab.json" in files and "merges.txt" in files
     if split and (reason := _unreadable(contents["vocab.json"], files["merges.txt"])):
@@ -73,8 +113,15 @@ def judge_tokenizer(component: str, files: Mapping[str, Path]) -> Iterator[Entry
             )
         else:
             yield Entry(name, Kind.FILE, name, Use.USED)
-    yield from judge("tokenizer_config.json", contents.get("tokenizer_config.json", {}), _CLIP)
+    yield from judge(_CONFIG, contents.get(_CONFIG, {}), _CLIP)
+    yield from _strange(_MAP, contents, SPECIAL_TOKENS)
     yield from _judge_added(contents)
+
+
+def _strange(name: str, contents: Mapping[str, Any], known: Class) -> Iterator[Entry]:
+    """What is not known of a file that is used as a whole."""
+    entries = judge(name, contents.get(name, {}), known)
+    return (entry for entry in entries if entry.use in (Use.WARNED, Use.REFUSED))
 
 
 def _unreadable(vocabulary: Mapping[str, Any], merges: Path) -> str | None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
+from sdbuild.checkpoints.account.settings import BOOLEAN, COUNT, NUMBER, TEXT, TEXTS, Form
 from sdbuild.models.errors import ModelError
 
 METADATA = "lora_adapter_metadata"
@@ -33,6 +34,16 @@ OF_TRAINING = (
 _ALPHA = 8  # peft's default
 # Ways to begin that take something out of the checkpoint's own weights, so that the adapter alone is not the change.
 _HARMLESS_BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal", "lycoris", "default")
+
+
+_PATTERNS = Form(
+    "an object of numbers", lambda value: isinstance(value, Mapping) and all(map(NUMBER.fits, value.values()))
+)
+_FORMS = {
+    "r": COUNT, "lora_alpha": NUMBER, "alpha": NUMBER, "use_rslora": BOOLEAN, "use_dora": BOOLEAN,
+    "rank_pattern": _PATTERNS, "alpha_pattern": _PATTERNS,
+    "feedforward_modules": Form("a pattern or a list of names", lambda value: TEXT.fits(value) or TEXTS.fits(value)),
+}  # fmt: skip
 
 
 class Settings:
@@ -57,6 +68,9 @@ class Settings:
         if strange:
             said = ", ".join(f"{name}: {json.dumps(values[name])}" for name in sorted(strange))
             raise ModelError(f"{label}: says {said}, and what that means for the weights is not known here.")
+        for name, form in _FORMS.items():
+            if values.get(name) is not None and not form.fits(values[name]):
+                raise ModelError(f"{label}: {name} is {json.dumps(values[name])}, and must be {form.name}.")
         beginning = values.get("init_lora_weights")
         if beginning not in _HARMLESS_BEGINNINGS:
             raise ModelError(
