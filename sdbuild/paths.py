@@ -71,6 +71,11 @@ def user_path(path: str) -> Path:
         raise PathError(f"{path[:80]}: there is no user of that name; write the whole path") from None
 
 
+def shown_path(path: Path) -> str:
+    """A path from the working folder on, where it lies in it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _reason(path: str) -> str | None:
     try:
         length = len(path.encode("utf-8"))

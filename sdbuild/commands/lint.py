@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from sdbuild.bundle.layout import BUILD_HOST, DOCUMENT
 from sdbuild.console.command import VariableCommand
-from sdbuild.console.tables import shown_path, write_table
+from sdbuild.console.tables import write_table
 from sdbuild.console.variables import OUT, RECIPE, TARGET
+from sdbuild.paths import shown_path
 from sdbuild.plan.errors import PlanError, nearest
 from sdbuild.plan.options import Options, parse_options
 from sdbuild.plan.planner import bundles_of, load

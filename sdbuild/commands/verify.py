@@ -7,8 +7,9 @@ from pathlib import Path
 from sdbuild.bundle.integrity import differences
 from sdbuild.bundle.layout import DOCUMENT
 from sdbuild.console.command import VariableCommand
-from sdbuild.console.tables import shown_path, write_table
+from sdbuild.console.tables import write_table
 from sdbuild.console.variables import OUT, RECIPE, TARGET
+from sdbuild.paths import shown_path
 from sdbuild.plan.errors import PlanError
 from sdbuild.plan.options import parse_options
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from sdbuild.console.tables import shown_bytes, shown_path, shown_seconds, write_table
+from sdbuild.console.tables import shown_bytes, shown_seconds, write_table
+from sdbuild.paths import shown_path
 from sdbuild.plan.action import Action
 from sdbuild.plan.costs import Cost, Costs
 from sdbuild.plan.planner import Plan

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from sdbuild.console.plan_table import why
-from sdbuild.console.tables import plain_lines, shown_bytes, shown_path, shown_seconds
+from sdbuild.console.tables import plain_lines, shown_bytes, shown_seconds
+from sdbuild.paths import shown_path
 from sdbuild.plan.action import Action, closure
 from sdbuild.plan.session import Outcome, Session
 from sdbuild.store import Store

@@ -3,7 +3,6 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 
 
@@ -38,11 +37,6 @@ def _write_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], stream: 
 
 
 _STYLES = {"cached": "green", "ran": "yellow", "run": "yellow", "failed": "bold red"}
-
-
-def shown_path(path: Path) -> str:
-    """A path from the working folder on, where it lies in it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def shown_bytes(count: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdbuild.paths import shown_path
 from sdbuild.plan.action import Action, Graph, key_document
 from sdbuild.plan.reasons import FilesUnread, OutputChanged, OutputMissing, Reason, ResultLost, differences
 from sdbuild.store import EMPTY, ActionResult, Store, key_of
@@ -120,12 +121,8 @@ class Statuses:
         output = self.output(action)
         if output is None or self._store.matches(digest, output):
             return ()
-        shown = _relative(output)
+        shown = shown_path(output)
         if not output.exists():
             return (OutputMissing(shown),)
         differing = [difference.path for difference in self._store.differences(digest, output)]
         return (OutputChanged(shown, tuple(sorted(differing))),)
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
