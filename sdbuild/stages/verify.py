@@ -231,7 +231,7 @@ def _report(
 ) -> str:
     """What failed, where the signal goes, and what would pass."""
     lines = [f"{params.component} after {params.after} does not do what the original module does:", *failures]
-    if params.bits is not None:
+    if params.bits is not None and any(": palettized " in failure for failure in failures):
         lines += advice.worst_tensors(artifact)
         lines.append(advice.what_would_pass(params.component, params.bits, advice.lowest(figures), LEAST_SIGNALS))
         return "\n".join(lines)

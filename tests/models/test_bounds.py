@@ -8,7 +8,8 @@ import pytest
 from transformers import CLIPConfig, CLIPTextConfig, T5Config
 
 from sdbuild.checkpoints.account.bounds import other_kind, out_of_bounds
-from sdbuild.checkpoints.published import PUBLISHED, T2I_ADAPTERS
+from sdbuild.checkpoints.published import T2I_ADAPTERS
+from sdbuild.families import FAMILIES
 
 NETWORKS = ("UNet2DConditionModel", "AutoencoderKL", "ControlNetModel", "SD3Transformer2DModel", "T2IAdapter")
 SCHEDULERS = sorted(name for name in dir(diffusers.schedulers) if name.endswith("DiscreteScheduler"))
@@ -32,7 +33,10 @@ def test_a_text_encoders_defaults(config: Any) -> None:
 
 
 def test_published_configurations() -> None:
-    found = [config for folders in PUBLISHED.values() for config in folders.values()]
+    published = [each.published for each in FAMILIES.values()]
+    folders = [stated for each in published for stated in (each.configs, *each.versions.values())]
+    found = [dict(config) for stated in folders for config in stated.values()]
+    assert len(found) > len(FAMILIES)
     for config in [*found, *T2I_ADAPTERS.values()]:
         assert list(out_of_bounds(config)) == []
 

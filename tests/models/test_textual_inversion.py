@@ -22,7 +22,7 @@ from sdbuild.models.build import build
 from sdbuild.models.errors import ModelError
 from sdbuild.models.original import reference
 from sdbuild.models.scene import scene_of
-from sdbuild.pipeline.text import Tokenizer
+from sdbuild.pipeline.clients.diffusers.prompts import DiffusersReader
 from sdbuild.stages import embed
 
 WIDTH = 64
@@ -59,11 +59,11 @@ def run(
 
 def embedded(
     checkpoint: Path, embeddings: Mapping[str, tuple[Path, str | None]], out: Path, encoders: list[str] = ONE
-) -> Tokenizer:
+) -> DiffusersReader:
     """Tokenizer and text encoders with embeddings, in folders of `out`; the tokenizer as a bundle has it."""
     for component in ("tokenizer", *encoders):
         run(checkpoint, component, embeddings, out / component, encoders)
-    return Tokenizer(out / "tokenizer", textual_inversions(out / "tokenizer", [{}] * len(embeddings)))
+    return DiffusersReader(out / "tokenizer", inversions=textual_inversions(out / "tokenizer", [{}] * len(embeddings)))
 
 
 def answers(folder: Path, component: str, ids: np.ndarray[Any, Any], family: str) -> tuple[torch.Tensor, ...]:
@@ -90,7 +90,7 @@ def test_a_tiny_sd_says_what_diffusers_says(checkpoints: Callable[[str], Path], 
     pipe.load_textual_inversion(style, weight_name="mine.safetensors", token="style-b")
     for prompt in PROMPTS:
         expected, _ = pipe.encode_prompt(prompt, "cpu", 1, False)
-        ids, _ = tokenizer.ids(prompt, 77, "<|endoftext|>")
+        ids = tokenizer.clip(prompt, 77, "TextEncoder").ids
         hidden, _ = answers(tmp_path / "out", "text_encoder", ids, "sd1")
         torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-5)
     assert (ids < tiny.tokenizer.VOCABULARY_SIZE).all()
@@ -116,7 +116,7 @@ def test_a_tiny_sdxl_says_what_diffusers_says(checkpoints: Callable[[str], Path]
         expected, _, pooled, _ = pipe.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
         states = []
         for encoder, padding in zip(BOTH, ("<|endoftext|>", "!"), strict=True):
-            ids, _ = tokenizer.ids(prompt, 77, padding)
+            ids = tokenizer.clip(prompt, 77, "TextEncoder2" if padding == "!" else "TextEncoder").ids
             states.append(answers(tmp_path / "out", encoder, ids, "sdxl"))
         torch.testing.assert_close(torch.cat([states[0][0], states[1][0]], -1), expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(states[1][1], pooled, rtol=1e-4, atol=1e-5)
@@ -134,7 +134,7 @@ def test_ids_are_those_of_the_swift_package(prompt: str, checkpoints: Callable[[
     vocabulary = json.loads((tmp_path / "tokenizer" / "vocab.json").read_bytes())
     swift = BytePairs((tmp_path / "tokenizer" / "merges.txt").read_text(encoding="utf-8"))
     tokens = swift.encode(expand(prompt, inversions))
-    row, _ = Tokenizer(tmp_path / "tokenizer", inversions).ids(prompt, 77, "<|endoftext|>")
+    row = DiffusersReader(tmp_path / "tokenizer", inversions=inversions).clip(prompt, 77, "TextEncoder").ids
     assert [vocabulary[token] for token in tokens] == row[0, 1 : 1 + len(tokens)].tolist()
     assert row[0, 1 + len(tokens)] == vocabulary["<|endoftext|>"]
     assert inversions == [

@@ -73,6 +73,7 @@ def refusals(case: Case) -> set[str]:
         "controlnet-unsupported-family": controlled and xl,
         "not-for-the-swift-package": case["family"] in EXTENDED or case["t2i_adapters"] > 0,
         "t2i-adapter-unsupported-family": case["family"] == "tiny-sd2" and case["t2i_adapters"] > 0,
+        "sdxl-not-square": xl and case["sizes"] == 2,
         "sdpa-needs-newer-target": case["attention"] == "SDPA" and case["system"] == "iOS16",
         "groups-need-newer-target": case["bits"] == "4 in groups" and case["system"] == "iOS16",
     }

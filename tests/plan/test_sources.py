@@ -28,7 +28,7 @@ def test_components_are_taken_out_of_a_local_file(workspace: Any) -> None:
     assert whole.files == {"mine.safetensors": workspace.root / "mine.safetensors"}
     for name in ("unet", "vae", "text_encoder", "scheduler", "index"):
         assert graph[f"source:{name}"].inputs == {"checkpoint": whole}
-        assert graph[f"source:{name}"].parameters == {"component": name, "prediction_type": None}
+        assert graph[f"source:{name}"].parameters == {"component": name, "prediction_type": None, "markers": True}
     assert graph["source:tokenizer"].parameters["version"] == "org/pipeline"
     model = graph["bundle:iphone-15-pro"].parameters["model"]
     assert model == {"version": "mine.safetensors", "revision": None, "source": "file"}

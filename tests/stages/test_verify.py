@@ -18,6 +18,7 @@ from sdbuild.stages.verify import VerificationError
 from tests.stages.faults import copy_artifact, edit_epsilons, edit_weight
 from tests.stages.models import palette
 
+SIX_BITS = {"bits": 6, "method": "palette"}
 INTERFACE = {
     "component": "unet",
     "latent_height": 8,
@@ -86,8 +87,8 @@ def test_a_conversion_passes(artifacts: dict[str, Path], tmp_path: Path) -> None
 
 
 def test_palettized_and_chunked_packages_pass(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    quantized = run_verify(artifacts, artifacts["quantized"], tmp_path / "a", after="quantize", bits=6)
-    chunked = run_verify(artifacts, artifacts["chunked"], tmp_path / "b", after="chunk", bits=6)
+    quantized = run_verify(artifacts, artifacts["quantized"], tmp_path / "a", after="quantize", **SIX_BITS)
+    chunked = run_verify(artifacts, artifacts["chunked"], tmp_path / "b", after="chunk", **SIX_BITS)
     assert chunked["chunks_equal_whole"] is True
     assert chunked["figures"] == quantized["figures"]
 
@@ -96,7 +97,15 @@ def test_a_palettized_model_that_lost_too_much_says_which_tensors_and_what_would
     artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(VerificationError) as caught:
-        run_verify(artifacts, artifacts["quantized"], tmp_path, after="quantize", bits=6, gates={"palettized_db": 60})
+        run_verify(
+            artifacts,
+            artifacts["quantized"],
+            tmp_path,
+            after="quantize",
+            bits=6,
+            method="palette",
+            gates={"palettized_db": 60},
+        )
     text = str(caught.value)
     assert "the tensors that lost most:" in text
     assert ", 6 bits): " in text
@@ -163,7 +172,12 @@ def test_a_failure_names_figures_and_operations_and_leaves_no_document(
 def test_chunks_that_are_not_the_whole_are_caught(artifacts: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="to the last bit"):
         run_verify(
-            artifacts | {"quantized": artifacts["converted"]}, artifacts["chunked"], tmp_path, after="chunk", bits=6
+            artifacts | {"quantized": artifacts["converted"]},
+            artifacts["chunked"],
+            tmp_path,
+            after="chunk",
+            bits=6,
+            method="palette",
         )
 
 
