@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdbuild.checkpoints.files import is_card
+from sdbuild.checkpoints.files import is_card, write_config
 from sdbuild.checkpoints.header import read_header, read_numbers
 from sdbuild.checkpoints.markers import MarkerError, Markers, PredictionType, read_markers
 from sdbuild.checkpoints.pickle_header import pickle_header
@@ -52,22 +52,22 @@ def extract(tree: Path, component: str, prediction_type: PredictionType | None, 
     except (SingleFileError, MarkerError) as error:
         raise ExtractError(f"{path.name}: {error}") from error
     if component == "scheduler":
-        _write_json(out / "scheduler_config.json", _scheduler(path, described))
+        write_config(out / "scheduler_config.json", _scheduler(path, described))
         return
     for card in tree.iterdir():
         if is_card(card.name):
             place(card, out / card.name)
     if component == "index":
-        _write_json(out / "model_index.json", described.index)
-        _write_json(out / "scheduler" / "scheduler_config.json", _scheduler(path, described))
+        write_config(out / "model_index.json", described.index)
+        write_config(out / "scheduler" / "scheduler_config.json", _scheduler(path, described))
         for name, folder in described.folders.items():
-            _write_json(out / name / "config.json", folder.config)
+            write_config(out / name / "config.json", folder.config)
         return
     if component not in described.folders:
         has = ", ".join(described.folders)
         raise ExtractError(f"{path.name}: a single-file checkpoint with {has}, and no {component}.")
     folder = described.folders[component]
-    _write_json(out / "config.json", folder.config)
+    write_config(out / "config.json", folder.config)
     try:
         tensors = component_tensors(component, folder, stored)
     except ModelError as error:
@@ -109,7 +109,7 @@ def extract_part(tree: Path, component: str, base: Path, out: Path, progress: Pr
     for card in tree.iterdir():
         if is_card(card.name):
             place(card, out / card.name)
-    _write_json(out / "config.json", part.config)
+    write_config(out / "config.json", part.config)
     write_safetensors(out / _PART_WEIGHTS, tensors, progress)
 
 
@@ -120,8 +120,3 @@ def _scheduler(path: Path, described: SingleFile) -> Mapping[str, Any]:
             "model.prediction_type is epsilon for the 512×512 models, v_prediction for the 768×768 ones."
         )
     return described.scheduler
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")

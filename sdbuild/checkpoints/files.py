@@ -5,9 +5,11 @@ repository's. A component's files become a tree of their own, rooted at the comp
 one component's files touches nothing else.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sdbuild.components import CONDITIONERS, PIPELINE_FOLDERS, TOKENIZERS
 from sdbuild.errors import SdbuildError
@@ -190,3 +192,9 @@ def _missing(files: Iterable[str]) -> list[str]:
         for number in range(1, int(match["count"]) + 1)
     )
     return [name for name in wanted if name not in shards]
+
+
+def write_config(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a configuration file of a checkpoint: the same bytes for the same content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")

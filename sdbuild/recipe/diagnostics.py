@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sdbuild.errors import SdbuildError
+from sdbuild.paths import shown_path
 
 _SHOWN_WIDTH = 100
 _LONGEST_LINE = 1000
@@ -67,7 +68,7 @@ class Diagnostic:
     def render(self) -> str:
         """The text for people: position, source line, caret, what to do."""
         head = (
-            self.message if self.span is None else f"{_shown_path(self.span.path)}:{_place(self.span)}: {self.message}"
+            self.message if self.span is None else f"{shown_path(self.span.path)}:{_place(self.span)}: {self.message}"
         )
         lines = [head]
         gutter = "  "
@@ -125,15 +126,6 @@ def one_of(names: Iterable[object]) -> str:
 
 def _place(span: Span) -> str:
     return f"{span.line}:{span.column}"
-
-
-def _shown_path(path: Path) -> str:
-    if not path.is_absolute():
-        return path.as_posix()
-    try:
-        return path.relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return path.as_posix()
 
 
 def _excerpt(span: Span) -> tuple[str, str]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from sdbuild.checkpoints.files import files_in
+from sdbuild.checkpoints.files import files_in, write_config
 from sdbuild.stages import Stage
 from sdbuild.stages.files import place
 from sdbuild.stages.parameters import parameters, reads
@@ -53,14 +52,9 @@ def run(inputs: Mapping[str, Path], params: Parameters, out: Path, progress: Cal
     files = files_in(inputs["source"])
     for name, path in files.items():
         if name == _INDEX and _CLASS in stated:
-            _write(out / name, json.loads(path.read_bytes()) | {"scheduler": ["diffusers", stated[_CLASS]]})
+            write_config(out / name, json.loads(path.read_bytes()) | {"scheduler": ["diffusers", stated[_CLASS]]})
         elif name != config:
             place(path, out / name)
     own = json.loads(files[config].read_bytes()) if config in files else {}
-    _write(out / config, own | stated)
+    write_config(out / config, own | stated)
     progress(1.0, f"{len(stated)} settings")
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")

@@ -200,8 +200,7 @@ def targets(folder: Path) -> dict[str, Target]:
 
     def headed(path: Path) -> None:
         text = path.read_bytes()
-        size = sum(8 for _ in range(1)) and len(text)
-        path.write_bytes(size.to_bytes(8, "little") + text + bytes(64))
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
         read_single_file_facts(path)
 
     single = {f"cond_stage_model.transformer.{name}": entry for name, entry in header.items() if name != "__metadata__"}
